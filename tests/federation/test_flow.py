@@ -1,0 +1,272 @@
+"""`flow: federated` by the command: three executions, two engines, one model; quorum, failures, resume, window."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from commands import hpcflow
+from federation.federations import BOWL, about, chunk, model, sets, status, submit
+
+DIGITS = BOWL.replace("model: {name: bowl, parameters: 5000}", "model: {name: digits, width: 4}")
+STRATEGIES = {
+    "fedavg": sets(),
+    "scaffold": sets(strategy="scaffold", participation__fraction=0.6),
+    "fedadam": sets(strategy="fedadam", client__optimizer="momentum", seed=7),
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_three_executions_end_in_the_same_bytes(strategy: str, tmp_path: Path) -> None:
+    runs = {
+        execution: submit(
+            tmp_path / execution,
+            *STRATEGIES[strategy],
+            *sets(execution=execution),
+            "--engine",
+            "local",
+            config=DIGITS,
+        )
+        for execution in ("inprocess", "chained", "allocation")
+    }
+    assert len({model(run, 3) for run in runs.values()}) == 1
+    assert len({model(runs["inprocess"], number) for number in range(4)}) == 4
+    for run in runs.values():
+        told = status(run)
+        assert [item["state"] for item in told] == ["committed"] * 4
+        assert told[3]["aggregated"]["accuracy"] > told[0]["aggregated"]["accuracy"]
+
+
+@pytest.mark.slurm
+def test_the_same_on_slurm_and_with_ranks_that_aggregate(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.cancel_all()
+    here = submit(tmp_path / "here", "--engine", "local", *sets(execution="inprocess"))
+    for execution in ("chained", "allocation"):
+        there = submit(
+            tmp_path / f"clus ter $(touch hacked)' {execution}",
+            *sets(execution=execution, aggregation__ranks=2 if execution == "chained" else 1),
+            env=cluster.env,
+        )
+        assert model(there, 3) == model(here, 3)
+        assert model(there, 1) == model(here, 1)
+    assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.slurm
+def test_quorum_a_failure_and_a_straggler_on_slurm(cluster: Cluster, tmp_path: Path) -> None:
+    """Quorum 2 of 3, 5 rounds: north's job is killed in round 2, west's does not begin in round 3."""
+    cluster.cancel_all()
+    rules = sets(rounds=5, stragglers="{policy: quorum, quorum: 0.5, minimum: 2}")
+    run = submit(tmp_path, *rules, "--set", "resources.extra=[--hold]", env=cluster.env, wait=False)
+    state = {"XDG_STATE_HOME": str(tmp_path / "state"), **cluster.env}
+    cluster.run("scancel", f"{chunk(run, 'r0002-train')}_0")
+    everything = [
+        chunk(run, path.name) for path in (run / "jobs").iterdir() if (path / "queued.json").exists()
+    ]
+    slow = chunk(run, "r0003-train")
+    for job in everything:
+        if job != slow:
+            cluster.run("scontrol", "release", job, check=False)
+    cluster.run("scontrol", "release", f"{slow}_0", f"{slow}_1")
+    watched = hpcflow("watch", run, env=state, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    second, third = about(run, 2), about(run, 3)
+    assert set(second["accepted"]) == {"south", "west"}
+    assert second["refused"] == {"north": "its job was killed or cancelled before it began"}
+    assert set(third["accepted"]) == {"north", "south"}
+    assert third["late"] == ["west"]
+    for number in range(1, 6):
+        said = about(run, number)
+        assert len(said["accepted"]) >= 2
+        assert {*said["accepted"], *said["refused"], *said["late"]} == {"north", "south", "west"}
+    assert cluster.run("squeue", "--me", "--noheader").stdout == ""
+    told = hpcflow("fed", "status", run, env=state)
+    assert "5 of 5 rounds committed" in told.stdout
+    assert hpcflow("status", run, env=state).returncode == 0
+
+
+@pytest.mark.slurm
+def test_a_late_update_is_used_in_the_next_round_with_less_weight(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.cancel_all()
+    late = "{policy: quorum, quorum: 0.5, minimum: 2, late: next, staleness: 1.0}"
+    run = submit(
+        tmp_path, *sets(stragglers=late), "--set", "resources.extra=[--hold]", env=cluster.env, wait=False
+    )
+    first, second = chunk(run, "r0001-train"), chunk(run, "r0002-train")
+    for job in ("begin", "r0001-aggregate"):
+        cluster.run("scontrol", "release", chunk(run, job))
+    cluster.run("scontrol", "release", f"{first}_0", f"{first}_1")
+    _until(lambda: (run / "rounds/0001/manifest.json").exists())
+    cluster.run("scontrol", "release", f"{first}_2")
+    _until(lambda: (run / "rounds/0001/updates/west.safetensors").exists())
+    cluster.run("scontrol", "release", f"{second}_0", f"{second}_1", chunk(run, "r0002-aggregate"))
+    _until(lambda: (run / "rounds/0002/manifest.json").exists())
+    said = about(run, 2)
+    assert said["accepted"]["west"]["round"] == 1
+    assert said["accepted"]["west"]["weight"] == 50.0  # 100 samples, one round late
+    assert said["accepted"]["south"]["weight"] == 2.5
+    hpcflow("cancel", run, env={**cluster.env})
+
+
+@pytest.mark.parametrize("execution", ["chained", "inprocess", "allocation"])
+def test_below_the_minimum_the_run_stops_and_can_be_resumed(execution: str, tmp_path: Path) -> None:
+    whole = submit(tmp_path / "whole", "--engine", "local", *sets(execution="inprocess"))
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(BOWL)
+    state = {"XDG_STATE_HOME": str(folder / "state")}
+    submitted = hpcflow(
+        "submit",
+        "config.yaml",
+        "--engine",
+        "local",
+        *sets(execution=execution),
+        "--json",
+        env=state,
+        cwd=folder,
+    )
+    run = Path(json.loads(submitted.stdout)["path"])
+    # What stands in the place of round 2's folder of updates no collaborator can remove.
+    (run / "rounds/0002").mkdir(parents=True)
+    (run / "rounds/0002/updates").write_text("in the way")
+    watched = hpcflow("watch", run, env=state)
+    assert watched.returncode == 1
+    told = status(run)
+    assert [item["state"] for item in told] == ["committed", "committed", "stopped"]
+    assert set(told[2]["refused"]) == {"north", "south", "west"}
+    assert "FileExistsError" in told[2]["refused"]["north"]
+    (run / "rounds/0002/updates").unlink()
+    resumed = hpcflow("resume", run, "--wait", env=state, timeout=300)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "goes on with round 2 of 3" in resumed.stdout
+    assert model(run, 3) == model(whole, 3)
+    again = hpcflow("resume", run, env=state)
+    assert "has committed all 3 rounds" in again.stdout
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_a_window_extends_itself_and_never_holds_more(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    env: dict[str, str] = {}
+    if engine == "slurm":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.cancel_all()
+        env = cluster.env
+    rounds = 5
+    whole = submit(tmp_path / "whole", "--engine", "local", *sets(execution="inprocess", rounds=rounds))
+    run = submit(tmp_path / "w", "--engine", engine, *sets(rounds=rounds, window=2), env=env, wait=False)
+    first = json.loads((run / "graph.json").read_text())["jobs"]
+    assert [job["name"] for job in first][-1] == "r0002-aggregate"
+    watched = hpcflow("watch", run, env=env, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    jobs = [job["name"] for job in json.loads((run / "graph.json").read_text())["jobs"]]
+    assert jobs[-1] == "r0005-evaluate"
+    assert model(run, rounds) == model(whole, rounds)
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("slurm", marks=pytest.mark.slurm)])
+def test_a_killed_job_and_a_resume_end_in_the_same_bytes(
+    engine: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    env: dict[str, str] = {}
+    if engine == "slurm":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.cancel_all()
+        env = cluster.env
+    whole = submit(tmp_path / "whole", "--engine", "local", *sets(execution="inprocess"))
+    run = submit(tmp_path / "k", "--engine", engine, env=env, wait=False)
+    record = run / "jobs/r0002-train/0001/record.json"
+    _until(record.exists)
+    os.killpg(os.getpgid(json.loads(record.read_text())["pid"]), signal.SIGKILL)
+    hpcflow("watch", run, env=env, timeout=300)
+    for _ in range(3):
+        if hpcflow("resume", run, "--wait", env=env, timeout=300).returncode == 0:
+            break
+    assert model(run, 3) == model(whole, 3)
+
+
+def test_a_damaged_update_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    rules = sets(execution="inprocess", rounds=1, participation__minimum=2)
+    run = submit(tmp_path, "--engine", "local", *rules)
+    update = run / "rounds/0001/updates/north.safetensors"
+    whole = update.read_bytes()
+    for damage, reason in ((whole[:-100], "truncated"), (whole[:-4] + b"\xff" * 4, "corrupt")):
+        update.write_bytes(damage)
+        (run / "rounds/0001/manifest.json").unlink()
+        from hpcflow.federation.conclusion import conclude
+        from hpcflow.federation.plan import plan_of
+
+        conclude(plan_of(run), 1)
+        said = about(run, 1)
+        assert set(said["accepted"]) == {"south", "west"}
+        assert reason in said["refused"]["north"]
+
+
+def test_tensors_and_pruning(tmp_path: Path) -> None:
+    rules = sets(execution="inprocess", rounds=5, retention="{models: 2, updates: 2, every: 4}")
+    run = submit(tmp_path, "--engine", "local", *rules)
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    shown = hpcflow("fed", "show", run, "w", "--round", "2", "--origin", "north", "--json", env=state)
+    assert len(json.loads(shown.stdout)["values"]) == 5000
+    unknown = hpcflow("fed", "show", run, "v", env=state)
+    assert unknown.returncode == 2
+    assert "has no tensor `v` (it has w)" in unknown.stderr
+    before = hpcflow("fed", "prune", run, "--dry-run", "--json", env=state)
+    assert hpcflow("fed", "prune", run, env=state).returncode == 0
+    kept = sorted(str(path.relative_to(run / "rounds")) for path in run.glob("rounds/*/model.safetensors"))
+    assert kept == [f"{number:04d}/model.safetensors" for number in (0, 4, 5)]
+    assert {path.parents[1].name for path in run.glob("rounds/*/updates/*")} == {"0004", "0005"}
+    assert len(json.loads(before.stdout)["files"]) == 3 + 9
+    gone = hpcflow("fed", "show", run, "w", "--round", "2", env=state)
+    assert gone.returncode == 2
+    assert "No such file" in gone.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "sentence"),
+    [
+        ("federation.strategy=fedadm", "federation.strategy", "did you mean fedadam?"),
+        ("federation.options.mu=1", "federation.options.mu", "no such option"),
+        (
+            "federation.participation.minimum=4",
+            "federation.participation.minimum",
+            "there are 3 collaborators",
+        ),
+        ("federation.rounds=0", "federation.rounds", "expected 1 or more"),
+        ("federation.stragglers.policy=cutoff", "federation.stragglers.after", "needs its time"),
+        (
+            "federation.collaborators=[{name: a}, {name: a}]",
+            "federation.collaborators.1.name",
+            "two collaborators",
+        ),
+        (
+            "federation.collaborators=[{name: holdout}]",
+            "federation.collaborators.0.name",
+            "hpcflow needs itself",
+        ),
+        ("training.model.name=unet2d", "federation.collaborators.0", "has no data"),
+        ("flow=train", "flow", "say flow: federated"),
+        ("federation.strategy=krum", "federation.strategy", "krum needs"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_key(
+    override: str, place: str, sentence: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(BOWL if "krum" not in override else BOWL.replace(", {name: west}", ""))
+    result = hpcflow("validate", config, "--set", override)
+    assert result.returncode == 2
+    assert f" {place}: " in result.stdout + result.stderr
+    assert sentence in result.stdout + result.stderr
+
+
+def _until(condition: object, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,78 @@
+"""The U-Net of configs/federated_unet.yaml on a real Slurm, one collaborator of two ranks on two nodes."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster import Cluster
+from commands import CONFIGS, hpcflow
+from federation.federations import about, chunk, model, sets, status, submit
+
+pytestmark = pytest.mark.train
+CONFIG = (CONFIGS / "federated_unet.yaml").read_text()
+TINY = ["--set", "training.limit_batches=2", "--set", "federation.evaluation={tuned: false}"]
+
+
+def running(run: Path, job: str, task: int) -> dict[str, object]:
+    """The record of a task once it runs."""
+    record = run / "jobs" / job / f"{task:04d}" / "record.json"
+    deadline = time.monotonic() + 900
+    while True:
+        if record.exists():
+            found: dict[str, object] = json.loads(record.read_text())
+            return found
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slurm
+def test_five_rounds_with_a_failure_and_a_straggler_end_by_themselves(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.cancel_all()
+    rules = sets(rounds=5, stragglers="{policy: quorum, quorum: 0.6, minimum: 2}")
+    run = submit(tmp_path, *TINY, *rules, config=CONFIG, env=cluster.env, wait=False)
+
+    def disturb() -> None:
+        record = running(run, "r0002-train", 0)
+        if record["ended"] is None:
+            os.killpg(os.getpgid(int(str(record["pid"]))), signal.SIGKILL)
+        running(run, "r0003-train", 1)
+        cluster.run("scontrol", "suspend", f"{chunk(run, 'r0003-train')}_1", check=False)
+
+    thread = threading.Thread(target=disturb, daemon=True)
+    thread.start()
+    watched = hpcflow("watch", run, env=cluster.env, timeout=1500)
+    thread.join(1)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    said = {number: about(run, number) for number in range(1, 6)}
+    for found in said.values():
+        assert len(found["accepted"]) >= 2
+        assert {*found["accepted"], *found["refused"], *found["late"]} == {"north", "south", "west"}
+    assert set(said[2]["accepted"]) == {"south", "west"}
+    assert "its job was killed or cancelled on" in said[2]["refused"]["north"]
+    assert set(said[3]["accepted"]) == {"north", "south"}
+    ranks = json.loads((run / "jobs/r0003-train-2/rankmap.json").read_text())["ranks"]
+    assert [rank["node"] for rank in ranks] == [0, 1]
+    print(hpcflow("fed", "status", run).stdout)
+
+
+def test_prox_and_scaffold_with_the_unet_in_two_executions(tmp_path: Path) -> None:
+    strategy = ["--set", "federation.client={optimizer: sgd}", "--set", "training.strategy=single"]
+    alike = ["--set", "federation.collaborators=2", "--set", "federation.rounds=2", "--engine", "local"]
+    alike += ["--set", "federation.evaluation.tuned=true"]
+    runs = [
+        submit(
+            tmp_path / execution,
+            *TINY, *strategy, *alike, *sets(strategy="scaffold", execution=execution),
+            config=CONFIG,
+        )
+        for execution in ("inprocess", "allocation")
+    ]  # fmt: skip
+    assert model(runs[0], 2) == model(runs[1], 2)
+    assert status(runs[0])[2]["state"] == "committed"

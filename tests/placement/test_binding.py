@@ -1,0 +1,299 @@
+"""What ranks are given is recorded and compared: real mpirun, real MPI, nodes that are made up where this machine is
+too small."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commands import hpcflow
+from hpcflow.errors import InputError
+from hpcflow.experiment.schema import Placement
+from hpcflow.placement.binding import compare, size_problem
+from hpcflow.placement.launchers import LaunchLine, line
+from hpcflow.placement.rankmap import RankMap, plan
+from hpcflow.placement.record import Binding, Told, read, told
+from hpcflow.placement.sources import read as read_node
+from hpcflow.placement.topology import Topology
+from placement.oracles import cluster
+from placement.oracles.launchers import LAUNCHERS, cache
+from runs import job, lay
+
+RANK = str(Path(__file__).with_name("ranks.py"))
+MPIRUN = Path(sys.prefix) / "bin"
+NODES = Path(__file__).parent / "nodes"
+EXACT = read_node(str(NODES / "hwloc2-2x4x2.xml"))
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended."""
+
+    code: int
+    trains: int
+    said: list[str]
+    bindings: Path
+
+
+Launch = Callable[..., Ended]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """Start a map's ranks by the environment's own Open MPI on made-up nodes; ``words`` changes the line."""
+    cluster.build(cache() / "oracles")
+
+    def start(
+        rankmap: RankMap,
+        verify: str = "fail",
+        words: Callable[[Sequence[Any]], Sequence[Any]] = tuple,
+        planned: RankMap | None = None,
+    ) -> Ended:
+        (tmp_path / "rankmap.json").write_text(json.dumps((planned or rankmap).to_json()))
+        bindings = tmp_path / "it's a $(job)" / "bindings"
+        program = [sys.executable, RANK, str(tmp_path / "rankmap.json"), str(bindings), verify]
+        said = line("openmpi", rankmap, program, version="4.1.8", scheduler="slurm")
+        said = LaunchLine(tuple(words(said.argv)), said.env, said.files)
+        with cluster.nodes(rankmap, cache() / "oracles") as (here, environment):
+            for name, text in said.files.items():
+                (here / name).write_text(text)
+            environment |= {
+                "PATH": f"{MPIRUN}:{environment['PATH']}",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            }
+            # Two "nodes" of one machine: shared memory and UCX take the ranks of the other for neighbours and crash.
+            environment |= {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self"}
+            environment |= {"LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")}
+            done = subprocess.run(
+                ["/bin/bash", "-c", said.script()],
+                env=environment,
+                cwd=here,
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+        lines = [row for row in done.stderr.splitlines() if row.startswith("hpcflow: ")]
+        return Ended(done.returncode, done.stdout.count("trains "), lines, bindings)
+
+    return start
+
+
+def planned(nodes: int = 2, **kind: Any) -> RankMap:
+    return plan(Placement(**kind), [EXACT] * nodes)
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    "kind", [{"ranks_per_socket": 1, "cores_per_rank": 2}, {"ranks_per_node": 3, "smt": True}]
+)
+def test_ranks_where_they_were_planned_go_on_and_are_on_record(launch: Launch, kind: dict[str, Any]) -> None:
+    made = planned(**kind)
+    ended = launch(made)
+    assert (ended.code, ended.trains, ended.said) == (0, made.size, [])
+    found = read(ended.bindings)
+    assert sorted(found) == list(range(made.size))
+    for rank, item in found.items():
+        place = made.ranks[rank]
+        assert item.cpus == tuple(sorted(made.core_pus(place)))
+        assert item.planned == place.pus
+        assert item.told == Told(rank, made.size, place.local_rank)
+        assert not item.problem
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(("verify", "trains"), [("fail", 0), ("warn", 4), ("off", 4)])
+def test_unbound_ranks(launch: Launch, verify: str, trains: int) -> None:
+    def unbound(words: Sequence[Any]) -> list[Any]:
+        at = words.index("--bind-to")
+        return [*words[: at + 1], "none", *words[at + 2 :]]
+
+    ended = launch(planned(ranks_per_socket=1, cores_per_rank=2), verify, unbound)
+    assert ended.trains == trains
+    assert (ended.code != 0) == (verify == "fail")
+    if verify == "off":
+        assert not ended.said
+        return
+    (sentence,) = ended.said
+    assert "rank 0" in sentence and "planned CPUs 0,2, got 0-15" in sentence
+    assert "nothing bound it" in sentence and "4 of 4 ranks" in sentence
+    assert len(read(ended.bindings)) == 4
+
+
+@pytest.mark.train
+def test_another_number_of_ranks_than_planned_ends_them_all_with_one_sentence(launch: Launch) -> None:
+    ended = launch(planned(ranks_per_socket=1), "warn", planned=planned(nodes=3, ranks_per_socket=1))
+    assert (ended.trains, ended.code != 0) == (0, True)
+    (sentence,) = ended.said
+    assert "6 ranks are planned: the launcher itself started 4" in sentence
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("reserve", [0, 1], ids=["ppr", "rankfile"])
+def test_horovodrun_binds_and_forwards(tmp_path: Path, reserve: int) -> None:
+    made = planned(nodes=1, ranks_per_socket=1, cores_per_rank=2, reserve={"cores": reserve})
+    (tmp_path / "rankmap.json").write_text(json.dumps(made.to_json()))
+    job_dir = tmp_path / "it's a $(job)"
+    bindings = job_dir / "bindings"
+    job_dir.mkdir()
+    program = [sys.executable, RANK, str(tmp_path / "rankmap.json"), str(bindings), "fail"]
+    said = line("horovodrun", made, program, version="4.1.8", env={"OMP_NUM_THREADS": "2"}, scheduler="local")
+    for name, text in said.files.items():
+        (job_dir / name).write_text(text)
+    assert bool(said.files) == bool(reserve)
+    with cluster.nodes(made, cache() / "oracles") as (_, environment):
+        kept = {key: value for key, value in environment.items() if not key.startswith("SLURM")}
+        kept |= {"PATH": f"{MPIRUN}:{kept['PATH']}", "PYTHONPATH": os.pathsep.join(sys.path), **said.env}
+        kept |= {"LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib"), "HPCFLOW_JOB_DIR": str(job_dir)}
+        done = subprocess.run(
+            ["/bin/bash", "-c", said.script()], env=kept, capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 0, done.stderr
+    found = read(bindings)
+    assert [found[rank].cpus for rank in (0, 1)] == [
+        tuple(sorted(made.core_pus(place))) for place in made.ranks
+    ]
+
+
+@pytest.mark.train
+@pytest.mark.parametrize("verify", ["fail", "warn", "off"])
+def test_lonely_ranks_end_with_one_sentence_between_them(tmp_path: Path, verify: str) -> None:
+    """What a container that cleans the environment makes of a launch: N times "rank 0 of 1"."""
+    (tmp_path / "map").write_text(json.dumps(planned(ranks_per_socket=1).to_json()))
+    clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, RANK, str(tmp_path / "map"), str(tmp_path / "bindings"), verify]
+    processes = [
+        subprocess.Popen(command, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    ended = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [1] * 4
+    assert not any(out for out, _ in ended)
+    (sentence,) = [err for _, err in ended if err]
+    assert sentence.count("\n") == 1
+    assert "4 ranks are planned" in sentence and "--cleanenv" in sentence
+
+
+@pytest.mark.train
+def test_hydra_with_an_open_mpi_program_ends_with_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "map").write_text(json.dumps(planned(nodes=1, ranks_per_socket=1).to_json()))
+    mpiexec = LAUNCHERS["mpich"].folder / "mpiexec"
+    done = subprocess.run(
+        [str(mpiexec), "-n", "2", sys.executable, RANK, str(tmp_path / "map"), str(tmp_path / "bindings"), "fail"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LD_LIBRARY_PATH": str(Path(sys.prefix) / "lib")},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "trains" not in done.stdout
+    assert (done.stdout + done.stderr).count(
+        "hpcflow: Hydra (MPICH, Intel MPI) started an Open MPI program"
+    ) == 1
+
+
+def here(rank: int, cpus: Sequence[int], **kind: Any) -> Binding:
+    return Binding(rank, 2, "n1", tuple(cpus), Told(rank, 2, rank), **kind)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((0, 2), ""),
+        ((0, 1, 2, 3), ""),  # whole cores: what Open MPI and Hydra bind
+        ((0, 1), "planned CPUs 0,2, got 0-1; likely cause: the job's cgroup is smaller"),
+        (
+            (8, 9, 10, 11),
+            "planned CPUs 0,2, got 8-11; likely cause: the launcher mapped it elsewhere than on cores 0-1",
+        ),
+        (tuple(range(16)), "nothing bound it, it may use all CPUs of the node"),
+        (tuple(range(8)), "nothing bound it, it may use 8 CPUs"),
+    ],
+)
+def test_the_likely_cause(given: Sequence[int], sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    made = planned(nodes=1, ranks_per_socket=1, cores_per_rank=2)
+    said = compare(here(0, given), made.ranks[0], made)
+    assert sentence in said if sentence else not said
+
+
+def test_a_plan_for_a_larger_node_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    made = planned(nodes=1, ranks_per_socket=1)
+    assert "n1 has 2 CPUs" in compare(here(1, (0, 1)), made.ranks[1], made)
+
+
+def test_other_ranks_than_the_launchers_are_named() -> None:
+    made = planned(nodes=1, ranks_per_socket=1)
+    item = here(0, (0, 2, 4, 6))
+    assert "calls it rank 1" in compare(replace(item, told=Told(1, 2, 1)), made.ranks[0], made)
+    assert "is local rank 1" in compare(replace(item, told=Told(0, 2, 1)), made.ranks[0], made)
+
+
+def test_guessed_ids_are_judged_by_cores_and_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hpcflow.placement import binding
+
+    for cpu in range(8):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+        (folder / "physical_package_id").write_text(f"{cpu % 4 // 2}\n")
+    monkeypatch.setattr(binding, "CPUS", tmp_path)
+    made = plan(Placement(ranks_per_socket=1), [Topology.from_counts(2, 2, 2)])
+    assert not compare(here(1, (2, 3, 6, 7)), made.ranks[1], made)
+    assert "planned CPUs" in compare(here(1, (1, 2, 5, 6)), made.ranks[1], made)  # across the sockets
+    assert "planned CPUs" in compare(here(1, (2, 6)), made.ranks[1], made)  # one core
+
+
+def test_what_launchers_tell() -> None:
+    assert told(
+        {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
+    ) == Told(3, 8, 1)
+    assert told({"PMI_RANK": "2", "PMI_SIZE": "4", "MPI_LOCALRANKID": "0"}) == Told(2, 4, 0)
+    assert told({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0"}) == Told(2, 4, 0)
+    assert told({}) == Told(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("item", "part"),
+    [
+        (Binding(0, 1, "n", (), Told(2, 4, 0)), "MPI library is not the launcher's"),
+        (Binding(0, 1, "n", (), Told(None, None, None)), "--cleanenv"),
+        (Binding(1, 3, "n", (), Told(1, 3, 0)), "the launcher itself started 3"),
+    ],
+)
+def test_size_problems(item: Binding, part: str) -> None:
+    assert part in size_problem(item, 4)
+
+
+def test_map_of_a_run_draws_planned_and_actual(tmp_path: Path) -> None:
+    made = planned(nodes=1, ranks_per_socket=1, cores_per_rank=2)
+    run = lay(
+        tmp_path,
+        [job("train", "true", files={"rankmap.json": json.dumps({"launcher": "openmpi", **made.to_json()})})],
+    )
+    task = run.task("train", 0)
+    before = hpcflow("map", "--run", run.path, env={"COLUMNS": "80"})
+    assert before.returncode == 0 and "no rank has started yet" in before.stdout
+    task.bindings.mkdir()
+    for item in (
+        Binding(0, 2, "n1", (0, 1, 2, 3), Told(0, 2, 0), (0, 2)),
+        Binding(1, 2, "n1", (4, 5), Told(1, 2, 1), (8, 10), "rank 1 on n1: planned CPUs 8,10, got 4-5"),
+    ):
+        task.binding(item.rank).write_text(json.dumps(item.to_json()))
+    after = hpcflow("map", "--run", run.path, env={"COLUMNS": "80"})
+    assert after.returncode == 1
+    actual = after.stdout.partition("actual")[2]
+    assert "socket 0 [0 0 1 .]" in actual and "socket 1 [. . . .]" in actual
+    assert "R1 on n1: planned CPUs 8,10, got 4-5" in actual
+    document = json.loads(hpcflow("map", "--run", run.path, "--json").stdout)
+    assert document["tasks"][0]["ranks"][1]["cpus"] == [4, 5]
+
+
+def test_a_broken_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "00000.json").write_text("{}")
+    with pytest.raises(InputError, match="no binding"):
+        read(tmp_path)

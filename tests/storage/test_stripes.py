@@ -1,0 +1,98 @@
+"""Lustre's stripes by a fake lfs that records its calls: the one fake here, for want of a Lustre."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hpcflow.storage import mounts, space, stripes
+from hpcflow.storage.mounts import Mount
+from hpcflow.storage.stripes import GIB, MIB
+
+LUSTRE = (Mount("/", "lustre", "mds:/fs"),)
+
+
+@pytest.fixture
+def lfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts `lfs` on the PATH; the file it writes its arguments to."""
+    tools, calls = tmp_path / "bin", tmp_path / "calls"
+    tools.mkdir()
+    fake = tools / "lfs"
+    fake.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{calls}"\ncat "{tmp_path}/answer" 2>/dev/null\nexit "${{LFS:-0}}"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("size", "readers", "stripes_"),
+    [
+        (1000, 100, 1),
+        (100 * MIB, 1, 1),
+        (100 * MIB, 64, 4),
+        (2 * GIB, 1, 4),
+        (100 * GIB, 1, 8),
+        (2 * GIB, 64, 8),
+        (100 * GIB, 64, -1),
+    ],
+)
+def test_stripes_follow_size_and_readers(size: int, readers: int, stripes_: int) -> None:
+    assert stripes.count(size, readers) == stripes_
+
+
+def test_lfs_is_called_once_for_a_folder_on_lustre(lfs: Path, tmp_path: Path) -> None:
+    done = stripes.prepare(tmp_path, 100 * GIB, 64, table=LUSTRE)
+    assert done.count == -1
+    assert lfs.read_text() == f"setstripe --stripe-count -1 {tmp_path}\n"
+
+
+def test_nothing_is_done_where_it_may_not_or_cannot(
+    lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stripes.prepare(tmp_path, GIB, 1, "off", LUSTRE).count is None
+    nfs = stripes.prepare(tmp_path, GIB, 1, table=(Mount("/", "nfs4", "server:/x"),))
+    assert nfs.why == "nfs4 has no stripes"
+    assert not lfs.exists()
+    monkeypatch.setenv("LFS", "1")
+    assert stripes.prepare(tmp_path, GIB, 1, table=LUSTRE).why.startswith("lfs refused")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert stripes.prepare(tmp_path, GIB, 1, table=LUSTRE).why == "there is no lfs here"
+
+
+def test_a_packed_cache_is_laid_out_before_it_is_written(
+    lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hpcflow.experiment.schema import Data, Phantom
+    from hpcflow.storage.publish import read_manifest
+    from hpcflow.training.prepare import prepare
+
+    monkeypatch.setattr(mounts, "here", lambda: LUSTRE)
+    data = Data(phantom=Phantom(subjects=2, shape=(16, 16, 16)), crop=(16, 16, 16))
+    path = prepare(data, "", tmp_path / "cache")
+    calls = lfs.read_text().splitlines()
+    assert len(calls) == 1 and calls[0].startswith("setstripe --stripe-count 1 ")
+    manifest = read_manifest(path)
+    assert manifest is not None and manifest.about["stripes"] == 1
+
+
+def test_a_quota_counts_where_it_is_less_than_what_is_free(lfs: Path, tmp_path: Path) -> None:
+    (tmp_path / "answer").write_text(f"{tmp_path}\n   900  0  1000  -  5  0  25  -\n")
+    found = space.room(tmp_path, LUSTRE)
+    assert (found.bytes, found.files, found.whose) == (100 * 1024, 20, "your quota")
+    assert lfs.read_text() == f"quota -q -u {os.getuid()} {tmp_path}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/lustre 900 0 1000 - 5 0 25 -", (100 * 1024, 20)),
+        ("/lustre 1100* 1000 1200 6d 5 0 0 -", (100 * 1024, None)),
+        ("/lus tre 8/x [900] 0 0 - 5 0 0 -", (None, None)),
+        ("Disk quotas are off", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_what_lfs_quota_says(text: str, left: tuple[int | None, int | None]) -> None:
+    assert space.parse_quota(text) == left

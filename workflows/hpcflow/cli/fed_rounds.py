@@ -1,0 +1,175 @@
+"""`hpcflow fed status`, `show` and `prune`: the rounds of a federated run. Registered by cli/fed.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hpcflow.cli.argument import RunName
+from hpcflow.cli.options import Json
+from hpcflow.errors import InputError
+
+if TYPE_CHECKING:
+    from hpcflow.federation.plan import Plan
+
+
+Arm = Annotated[
+    str,
+    typer.Option(metavar="ARM", help="Of a comparison: one of its arms, as in cyclic.", show_default=False),
+]
+
+
+def _plan(path: Path, arm: str) -> Plan:
+    from hpcflow.federation.arms import arms
+    from hpcflow.federation.plan import plan_of
+
+    plan = plan_of(path)
+    if plan.experiment.flow != "comparison" and not arm:
+        return plan
+    found = arms(plan)
+    if arm not in found:
+        raise InputError(f"--arm {arm or 'is missing'}: there are {', '.join(found)}")
+    return found[arm]
+
+
+def status(run: RunName = "last", arm: Arm = "", json: Json = False) -> None:
+    """Show each round: who took part, who was refused and why, metrics, storage."""
+    from hpcflow.cli.table import Column, Table, print_json, print_table
+    from hpcflow.federation.history import history
+    from hpcflow.jobs.registry import find
+
+    found = find(run)
+    plan = _plan(found.path, arm)
+    told = history(plan)
+    if json:
+        document = {"run": found.name, "path": str(found.path), "rounds": plan.rounds}
+        print_json({**document, "told": [vars(item) for item in told]})
+        return
+    done = max((item.round for item in told if item.state == "committed"), default=0)
+    size = sum(item.bytes for item in told)
+    print(f"{found.name}: {done} of {plan.rounds} rounds committed, {_mib(size)} MiB\n{found.path}\n")
+    rows = [_row(item) for item in told]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    order = [key for key in keys if key not in ("REFUSED", "LATE", "STATE")]
+    words = ("STATE", "TOOK PART", "REFUSED", "LATE")
+    columns = [Column(key, key, right=key not in words) for key in (*order, "STATE", "LATE", "REFUSED")]
+    print_table(Table(columns, rows))
+
+
+def _row(item: Any) -> dict[str, Any]:
+    late = [
+        *item.late,
+        *(f"{name} (of round {number}, used here)" for name, number in item.late_used.items()),
+    ]
+    metrics = {
+        f"{what} {key}".upper(): value
+        for what in ("aggregated", "tuned", "holdout")
+        for key, value in getattr(item, what).items()
+    }
+    waited = (
+        f"; waits for {', '.join(item.waited_for)}" if item.waited_for and item.state == "under way" else ""
+    )
+    return {
+        "ROUND": item.round,
+        "TOOK PART": ", ".join(item.took_part)
+        if len(item.took_part) < 8
+        else f"{len(item.took_part)} of them",
+        **metrics,
+        "MIB": _mib(item.bytes),
+        "STATE": item.state + waited,
+        "LATE": ", ".join(late),
+        "REFUSED": "; ".join(f"{name}: {why}" for name, why in item.refused.items()),
+    }
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f}"
+
+
+def show(
+    run: RunName,
+    tensor: Annotated[str, typer.Argument(metavar="TENSOR", help="Name of a tensor.", show_default=False)],
+    round: Annotated[
+        int | None, typer.Option(help="Round; left out: the last one.", show_default=False)
+    ] = None,
+    origin: Annotated[
+        str, typer.Option(help="`aggregate`, `state` (of the server), or a collaborator: its update.")
+    ] = "aggregate",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.npy", help="Write it there.", show_default=False),
+    ] = None,
+    arm: Arm = "",
+    json: Json = False,
+) -> None:
+    """Show any tensor of a run by its name, its origin and its round."""
+    import numpy as np
+
+    from hpcflow.cli.table import print_json
+    from hpcflow.federation import rounds
+    from hpcflow.federation.tensorfile import BadFile, TensorFile
+    from hpcflow.jobs.registry import find
+
+    plan = _plan(find(run).path, arm)
+    number = rounds.last_committed(plan) if round is None else round
+    where = plan.round(number)
+    own = {"aggregate": where.model, "state": where.state}
+    if origin not in own and origin not in plan.members:
+        raise InputError(f"--origin {origin}: there are aggregate, state, {', '.join(plan.members)}")
+    path = own.get(origin) or where.update(origin)
+    try:
+        with TensorFile(path) as file:
+            if tensor not in file.header.tensors:
+                raise InputError(f"{path} has no tensor `{tensor}` (it has {', '.join(file.header.tensors)})")
+            values, dtype = file.read(tensor), file.header.tensors[tensor].dtype
+    except (OSError, BadFile) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"round {number}, {origin}: {path}: {why} (pruned? `hpcflow fed status` tells)"
+        ) from None
+    if output:
+        np.save(output, values)
+    wide = values.astype(np.float64)
+    facts = {
+        "tensor": tensor, "round": number, "origin": origin, "type": dtype, "shape": list(values.shape),
+        "mean": float(wide.mean()), "std": float(wide.std()), "min": float(wide.min()), "max": float(wide.max()),
+        "norm": float(np.linalg.norm(wide)),
+    }  # fmt: skip
+    if json:
+        print_json({**facts, "values": values.tolist()})
+        return
+    print("  ".join(f"{key} {value}" for key, value in facts.items()))
+    print(np.array2string(values, threshold=60, precision=5))
+
+
+def prune(
+    run: RunName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and keep it.")] = False,
+    models: Annotated[
+        int | None, typer.Option(min=1, help="Instead of federation.retention.models.", show_default=False)
+    ] = None,
+    updates: Annotated[
+        int | None, typer.Option(min=0, help="Instead of federation.retention.updates.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Remove the models and updates that `federation.retention` does not keep. The run can still be resumed."""
+    from hpcflow.cli.table import print_json
+    from hpcflow.federation import pruning
+    from hpcflow.federation.plan import plan_of
+    from hpcflow.jobs.registry import find
+
+    found = find(run)
+    plan = plan_of(found.path)
+    said = {key: value for key, value in (("models", models), ("updates", updates)) if value is not None}
+    chosen = pruning.choose(plan, plan.rules.retention.model_copy(update=said))
+    if not dry_run:
+        pruning.prune(chosen)
+    if json:
+        files = [str(path.relative_to(found.path)) for path in chosen.files]
+        print_json({"run": found.name, "files": files, "bytes": chosen.bytes, "removed": not dry_run})
+        return
+    verb = "would be removed" if dry_run else "removed"
+    print(f"{found.name}: {len(chosen.files)} files of {_mib(chosen.bytes)} MiB {verb}")

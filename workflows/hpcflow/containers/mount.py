@@ -1,0 +1,43 @@
+"""One folder of the node inside an image, as `apptainer exec --mount` is told of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mount:
+    """The folder that the shell variable ``variable`` names, at ``target`` inside (None: at the same path).
+
+    --mount takes a row of comma-separated values, in which a quoted field may hold anything; --bind, which is
+    shorter, would split a path at colons and commas.
+    """
+
+    variable: str
+    target: str | None = None
+    writable: bool = False
+
+    def shell(self) -> str:
+        """One word of bash: quotes in the path are doubled where the script runs."""
+        source = f'${{{self.variable}//\\"/\\"\\"}}'
+        target = source if self.target is None else _escaped(self.target.replace('"', '""'))
+        end = "" if self.writable else ",ro"
+        return f'"type=bind,\\"source={source}\\",\\"destination={target}\\"{end}"'
+
+    def __str__(self) -> str:
+        return f"{self.variable}:{self.target or self.variable}:{'rw' if self.writable else 'ro'}"
+
+
+def words(source: str, target: str, *, writable: bool = False) -> tuple[str, str]:
+    """The same for a path that is known now: the option and its value, for a process started without a shell."""
+    fields = ["type=bind", f"source={source}", f"destination={target}", *([] if writable else ["ro"])]
+    return "--mount", ",".join(_field(field) for field in fields)
+
+
+def _field(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\s]', text) else text
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r'([$`"\\])', r"\\\1", text)

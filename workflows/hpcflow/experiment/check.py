@@ -1,0 +1,46 @@
+"""Checking files without running them: what `hpcflow validate` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcflow.errors import InputError, Problem
+from hpcflow.experiment.document import shown
+from hpcflow.experiment.load import load
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file and what is wrong with it; nothing, if all is well."""
+
+    file: str
+    problems: tuple[Problem, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `hpcflow validate --json` prints it."""
+        return {
+            "file": self.file,
+            "ok": not self.problems,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+def check(paths: Sequence[Path], sets: Sequence[str] = (), site: str | None = None) -> list[Checked]:
+    """Check each of ``paths`` as `submit` would read it."""
+    return [Checked(shown(str(path), 300), _problems(path, sets, site)) for path in paths]
+
+
+def problems(checked: Sequence[Checked]) -> tuple[Problem, ...]:
+    """All problems, those of a site or a --set (which every file shares) once."""
+    return tuple(dict.fromkeys(problem for one in checked for problem in one.problems))
+
+
+def _problems(path: Path, sets: Sequence[str], site: str | None) -> tuple[Problem, ...]:
+    try:
+        load(path, sets, site)
+    except InputError as error:
+        return error.problems or (Problem(str(path), 0, 0, "", str(error)),)
+    return ()

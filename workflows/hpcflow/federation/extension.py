@@ -1,0 +1,46 @@
+"""Rounds that a run gets after it was submitted: written into its directory as the first ones were."""
+
+from __future__ import annotations
+
+import json
+
+from hpcflow.federation.cast import NUMBER, Moulds, cast, job_name, parse
+from hpcflow.federation.plan import Plan
+from hpcflow.jobs.job import Job, JobGraph
+from hpcflow.jobs.rundir import RunDir
+from hpcflow.storage.publish import publish_text
+
+
+def lay_out_rounds(plan: Plan, moulds: Moulds, numbers: range) -> list[Job]:
+    """Write scripts and folders of ``numbers`` and put their jobs into the graph; those that are there already are
+    written again, to the same bytes. Returns the jobs, in order.
+    """
+    run, jobs = plan.run, []
+    for mould, job in cast(moulds.moulds, plan, numbers):
+        where, number = run.job(job), f"{parse(job.name).round:04d}"
+        for task in where:
+            task.path.mkdir(parents=True, exist_ok=True)
+        for name, text in job.files.items():
+            (where.path / name).write_text(text.replace(NUMBER, number), encoding="utf-8")
+        where.script.write_text(mould.script.replace(NUMBER, number), encoding="utf-8")
+        where.script.chmod(0o755)
+        jobs.append(job)
+    fresh = {job.name for job in jobs}
+    kept = [job for job in RunDir(run.path).graph if job.name not in fresh]
+    graph = JobGraph((*kept, *jobs))
+    publish_text(run.graph_file, json.dumps(graph.to_json(), indent=1) + "\n")
+    return jobs
+
+
+def lay_out_missing(plan: Plan, moulds: Moulds, committed: int) -> list[Job]:
+    """The rounds that should be there once round ``committed`` is and are not: an aggregation that was killed between
+    its commit and its extension left a gap, which the next one fills.
+    """
+    if not moulds.window:
+        return []
+    known = {where.name for where in RunDir(plan.run.path)}
+    last = min(plan.rules.rounds, committed + moulds.window)
+    first = committed + 1
+    while first <= last and job_name(first, "aggregate") in known:
+        first += 1
+    return lay_out_rounds(plan, moulds, range(first, last + 1)) if first <= last else []

@@ -1,0 +1,278 @@
+"""The parts of a round as jobs: what each does, and what it then does for the jobs after it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hpcflow.engines.chain import Chain, chain
+from hpcflow.errors import HpcflowError, RunError
+from hpcflow.federation import rounds
+from hpcflow.federation.cast import BEGIN, Moulds, parse, whose
+from hpcflow.federation.conclusion import conclude
+from hpcflow.federation.contribution import Contribution
+from hpcflow.federation.learners import Learner, learner
+from hpcflow.federation.plan import HOLDOUT, Plan
+from hpcflow.federation.ranks import ranks as mpi_ranks
+from hpcflow.federation.tensorfile import BadFile
+from hpcflow.jobs import record
+from hpcflow.jobs.job import Job
+from hpcflow.jobs.rundir import JobDir
+from hpcflow.storage.publish import ATTRIBUTE_CACHE_S, publish_json, publish_text
+
+# What a client may be told of a file that another node has just published (storage/publish.py).
+PATIENCE_S = ATTRIBUTE_CACHE_S
+
+
+@dataclass(frozen=True)
+class Here:
+    """A running job: its run, its own name and task, and where data is."""
+
+    plan: Plan
+    job: str
+    task: int = 0
+    data: str = ""
+    cache: str = ""
+    name: str = ""
+
+    def learner(self, name: str) -> Learner:
+        """Of a collaborator."""
+        return learner(self.plan, name, self.data, self.cache)
+
+    @property
+    def moulds(self) -> Moulds:
+        """What the run's rounds are cast from."""
+        return read_moulds(self.plan)
+
+    @property
+    def chain(self) -> Chain:
+        """The engine's side."""
+        return chain(self.plan.run)
+
+
+def read_moulds(plan: Plan) -> Moulds:
+    """What the rounds of a chained run are cast from. Raises RunError."""
+    where = plan.run.job(BEGIN)
+    try:
+        text = where.moulds.read_text()
+        scripts = {path.stem: path.read_text() for path in where.path.glob("*.sh") if path != where.script}
+        return Moulds.from_json(text, scripts)
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{where.moulds} cannot be used: {error}") from None
+
+
+def begin(here: Here) -> None:
+    """Commit round 0."""
+    plan = here.plan
+    first = here.learner(next(iter(plan.members)))
+    rounds.begin(plan, first)
+    first.close()
+    here.chain.release(jobs_of(plan, 1, "train"))
+    print("round 0: the initial model is committed")
+
+
+def train(here: Here) -> None:
+    """A collaborator's part. Whoever completes the quorum releases the aggregation."""
+    plan, round = here.plan, parse(here.job).round
+    name = whose(here.moulds.moulds, plan, here.job, here.task)
+    leads = True
+    with reported(plan, round, name):
+        mine = here.learner(name)
+        leads = mine.leads
+        made = Contribution(plan, round, name, mine).make(PATIENCE_S)
+        if leads:
+            print(f"round {round}: {name} {'has made its update' if made else 'had made its update before'}")
+        mine.close()
+    if leads:
+        release_if_complete(here, round)
+
+
+@contextlib.contextmanager
+def reported(plan: Plan, round: int, name: str) -> Iterator[None]:
+    """What goes wrong in the block becomes the reason in the round's record, and is raised."""
+    try:
+        yield
+    except HpcflowError as error:
+        rounds.fail(plan, round, name, str(error))
+        raise
+    except (BadFile, OSError, ArithmeticError, ValueError, MemoryError) as error:
+        rounds.fail(plan, round, name, f"{type(error).__name__}: {error}")
+        raise RunError(f"round {round}, {name}: {type(error).__name__}: {error}") from error
+
+
+def release_if_complete(here: Here, round: int) -> None:
+    """Release the aggregation once enough have answered."""
+    plan = here.plan
+    updates, failed = rounds.answered(plan, round)
+    everybody = len(updates) + len(failed) == len(plan.participants(round))
+    if everybody or len(updates) >= plan.quorum(round):
+        here.chain.release(jobs_of(plan, round, "aggregate"))
+
+
+def aggregate(here: Here) -> None:
+    """The end of a round: commit it, release the next one, queue one more."""
+    plan, round, group = here.plan, parse(here.job).round, mpi_ranks()
+    if group.rank == 0:
+        note_lost_jobs(here, round)
+    committed = conclude(plan, round, group, patience_s=PATIENCE_S)
+    if group.rank:
+        return
+    print(
+        f"round {round}: {'committed' if committed else 'was committed before'}: {summary(plan, round)}",
+        flush=True,
+    )
+    close(here, round)
+    here.chain.release(jobs_of(plan, round + 1, "train"))
+    end_late_jobs(here, round)
+    extend(here, round)
+
+
+def note_lost_jobs(here: Here, round: int) -> None:
+    """Whose job has ended without an update and without a word was killed: nobody needs to wait for it."""
+    plan = here.plan
+    updates, failed = rounds.answered(plan, round)
+    silent = set(plan.participants(round)) - {*updates, *failed}
+    if not silent or plan.rules.stragglers.policy == "wait":
+        return
+    moulds = here.moulds.moulds
+    for where in jobs_of(plan, round, "train"):
+        over = here.chain.over(where)
+        for index in over:
+            name = whose(moulds, plan, where.name, index)
+            if name in silent and not plan.round(round).update(name).exists():
+                found = record.read(where.task(index).record)
+                on = f" on {found.host}" if found else " before it began"
+                rounds.fail(plan, round, name, f"its job was killed or cancelled{on}")
+
+
+def close(here: Here, round: int) -> None:
+    """Nobody needs the jobs of a committed round any more, however they end."""
+    for where in jobs_of(here.plan, round, "train"):
+        publish_text(where.closed, "")
+
+
+def summary(plan: Plan, round: int) -> str:
+    """Who took part, in a line."""
+    about = rounds.manifest(plan, round)
+    if about is None:
+        return "not committed"
+    said = about.about
+    parts = [", ".join(said["accepted"])]
+    parts += [f"refused {', '.join(said['refused'])}"] if said.get("refused") else []
+    parts += [f"late {', '.join(said['late'])}"] if said.get("late") else []
+    return "; ".join(parts)
+
+
+def jobs_of(plan: Plan, round: int, part: str) -> list[JobDir]:
+    """The jobs of a round that are laid out."""
+    found = []
+    for where in plan.run:
+        with contextlib.suppress(ValueError):
+            task = parse(where.name)
+            if (task.round, task.part) == (round, part):
+                found.append(where)
+    return found
+
+
+def end_late_jobs(here: Here, round: int) -> None:
+    """Cancel those who had not answered, unless their updates are used in the next round."""
+    plan = here.plan
+    done = rounds.manifest(plan, round)
+    late = set(done.about.get("late", ())) if done else set()
+    if not late or plan.rules.stragglers.late == "next":
+        return
+    moulds = here.moulds.moulds
+    for where in jobs_of(plan, round, "train"):
+        tasks = [task.index for task in where if whose(moulds, plan, where.name, task.index) in late]
+        here.chain.cancel(where, [index for index in tasks if not ended(where, index)])
+
+
+def ended(where: JobDir, index: int) -> bool:
+    """Whether a task has recorded its end."""
+    found = record.read(where.task(index).record)
+    return bool(found and found.ended)
+
+
+def extend(here: Here, round: int) -> None:
+    """Keep the window: when round r is committed, queue what is missing up to round r + window."""
+    from hpcflow.federation.extension import lay_out_missing
+
+    jobs: list[Job] = lay_out_missing(here.plan, here.moulds, round)
+    here.chain.extend(here.plan.run, jobs)
+
+
+def evaluate(here: Here) -> None:
+    """The aggregate on somebody's data. Metrics are all that is written."""
+    plan, round = here.plan, parse(here.job).round
+    name = whose(here.moulds.moulds, plan, here.job, here.task)
+    judge(plan, round, name, here.learner(name))
+
+
+def judge(plan: Plan, round: int, name: str, mine: Learner, patience_s: float = PATIENCE_S) -> None:
+    """Publish what the model of ``round`` is worth on ``name``'s data."""
+    where = plan.round(round)
+    if where.evaluation(name).exists():
+        return
+    base = rounds.base_of(plan, round + 1, patience_s)
+    metrics = mine.evaluate(base.weights())
+    if mine.leads:
+        where.evaluations.mkdir(parents=True, exist_ok=True)
+        publish_json(where.evaluation(name), {"metrics": metrics, "model": base.digest})
+        whom = "the hold-out" if name == HOLDOUT else name
+        said = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        print(f"round {round} on the data of {whom}: {said}", flush=True)
+
+
+def inprocess(here: Here) -> None:
+    """All rounds in this process, every collaborator in turn."""
+    from hpcflow.federation.inprocess import learn
+
+    learn(here)
+
+
+def allocation(here: Here) -> None:
+    """All rounds in this allocation, by workers that stay up."""
+    from hpcflow.federation.allocation import learn
+
+    learn(here)
+
+
+def worker(here: Here) -> None:
+    """One collaborator of an allocation, through all rounds."""
+    from hpcflow.federation.allocation import work
+
+    work(here)
+
+
+def arm(here: Here) -> None:
+    """One arm of a comparison, from its first round to what its model is worth."""
+    from hpcflow.federation.arms import arms, judges
+    from hpcflow.federation.inprocess import learn
+
+    plan = list(arms(here.plan).values())[here.task]
+    learn(here, plan)
+    for name in judges(here.plan):
+        judge(plan, plan.rounds, name, here.learner(name), 0.0)
+
+
+def evaluations(here: Here) -> None:
+    """Given models on one's data. Metrics are all that leaves."""
+    from hpcflow.federation.evaluation import evaluate_models
+
+    evaluate_models(here)
+
+
+def table(here: Here) -> None:
+    """The table of a comparison or of an evaluation."""
+    plan = here.plan
+    if plan.experiment.flow == "comparison":
+        from hpcflow.federation.arms import gains, read_rows, to_csv
+
+        rows = read_rows(plan.run, plan)
+        publish_text(plan.run.comparison, text := to_csv(rows, gains(rows)))
+    else:
+        from hpcflow.federation.evaluation import to_csv as evaluation_csv
+
+        publish_text(plan.run.evaluation, text := evaluation_csv(plan))
+    print(text, end="")

@@ -1,0 +1,1 @@
+"""Models whose training needs no TensorFlow."""

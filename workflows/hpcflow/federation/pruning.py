@@ -1,0 +1,68 @@
+"""What a federation may forget: `hpcflow fed prune`. Records, metrics and manifests always stay."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcflow.experiment.federation import Retention
+from hpcflow.federation import rounds
+from hpcflow.federation.plan import Plan
+
+# The last round is what the next one begins with, and late updates are made from the one before it.
+ALWAYS = 2
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Files that go, and their bytes."""
+
+    files: tuple[Path, ...]
+    bytes: int
+
+
+def choose(plan: Plan, retention: Retention) -> Pruned:
+    """What may go by ``retention``."""
+    last = rounds.last_committed(plan)
+    models, updates = _count(retention.models), _count(retention.updates)
+    found: list[Path] = []
+    wanted = _controls(plan, last)
+    for number in range(last + 1):
+        where = plan.round(number)
+        age = last - number  # 0 is the last
+        marked = bool(retention.every) and number % (retention.every or 1) == 0
+        if models is not None and age >= models and not marked:
+            found += [where.model, where.state]
+        if updates is not None and age >= updates:
+            found += _files(where.updates)
+            found += [path for path in _files(where.control("x").parent) if path not in wanted]
+    found = [path for path in found if path.is_file()]
+    return Pruned(tuple(found), sum(path.stat().st_size for path in found))
+
+
+def prune(pruned: Pruned) -> None:
+    """Remove the files."""
+    for path in pruned.files:
+        path.unlink(missing_ok=True)
+
+
+def _count(said: int | str) -> int | None:
+    return None if isinstance(said, str) else max(ALWAYS, said)
+
+
+def _controls(plan: Plan, last: int) -> set[Path]:
+    """The control variates that collaborators go on from: those of their last accepted updates."""
+    kept: dict[str, Path] = {}
+    for number in range(last, 0, -1):
+        found = rounds.manifest(plan, number)
+        for name in found.about["accepted"] if found else ():
+            kept.setdefault(name, plan.round(number).control(name))
+    return set(kept.values())
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if re.match(r"[^.]", path.name)]
+    except OSError:
+        return []

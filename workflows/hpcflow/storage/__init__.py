@@ -1,0 +1,1 @@
+"""Files on shared storage: publishing, stripes, staging."""

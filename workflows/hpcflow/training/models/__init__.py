@@ -1,0 +1,1 @@
+"""Networks. Its modules import TensorFlow and are loaded inside the training job alone."""

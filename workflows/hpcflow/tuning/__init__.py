@@ -1,0 +1,1 @@
+"""Finding the ranks and threads with which a node trains fastest: `hpcflow tune`."""
