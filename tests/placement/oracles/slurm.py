@@ -8,6 +8,7 @@ task/affinity has to bind to CPUs that are not there. No munge: auth/none and cr
 from __future__ import annotations
 
 import os
+import random
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -106,13 +107,15 @@ class FakeSlurm:
                 "HWLOC_THISSYSTEM": "1",
             }
             self._spawn(["slurmd", "-D", "-N", host, "-f", str(self.folder / "slurm.conf")], fake)
+        seen: dict[str, str] = {}
         end = time.monotonic() + 60
-        while time.monotonic() < end:
-            seen = self._call(["sinfo", "-h", "-N", "-o", "%N %T"]).stdout.split("\n")
-            if sum(line.endswith(" idle") for line in seen) == len(names):
+        while time.monotonic() < end and all(process.poll() is None for process in self.processes):
+            seen = dict(re.findall(r"^(\S+) (\S+)$", self._call(["sinfo", "-hNo%N %T"]).stdout, re.MULTILINE))
+            if list(seen.values()) == ["idle"] * len(names):
                 return
             time.sleep(0.2)
-        raise RuntimeError(f"nodes not idle: {seen}\n{self._logs()}")
+        missing = [host for _, host in names if seen.get(host) != "idle"]
+        raise RuntimeError(f"nodes not idle: {missing} of {seen}\n{self._logs('ctld', 'daemons', *missing)}")
 
     def run(self, line: LaunchLine, rankmap: RankMap, shape: int, path: Path | None = None) -> dict[int, Got]:
         """Run a line in an allocation with the map's own directives; what every rank got.
@@ -200,21 +203,31 @@ class FakeSlurm:
             stdin=subprocess.DEVNULL,
         )
 
-    def _logs(self) -> str:
-        return "".join(
-            path.read_text(errors="replace")[-1500:] for path in sorted(self.folder.glob("*.log"))[:4]
+    def _logs(self, *names: str) -> str:
+        """The ends of the logs of these daemons."""
+        paths = [self.folder / f"{name}.log" for name in names]
+        return "\n".join(
+            f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in paths if path.exists()
         )
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all are held until the last is found, so that none comes twice."""
+    """Ports that nobody listens on; all are held until the last is found, so that none comes twice.
+
+    They lie below those that the kernel gives to outgoing connections: a daemon that has started could
+    otherwise be given the port that the next one is about to listen on.
+    """
+    below = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    found: list[int] = []
     with ExitStack() as held:
-        found = []
-        for _ in range(count):
+        for port in random.sample(range(10000, below), below - 10000):
             made = held.enter_context(socket.socket())
-            made.bind(("127.0.0.1", 0))
-            found.append(int(made.getsockname()[1]))
-        return found
+            with suppress(OSError):
+                made.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                break
+    return found
 
 
 def _user() -> str:
