@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hpcflow.cli import fed_rounds
+from hpcflow.cli import fed_rounds, fed_target
 from hpcflow.cli.options import Json
 from hpcflow.errors import InputError
 
@@ -31,6 +31,7 @@ def fed() -> None:
 app.command("status")(fed_rounds.status)
 app.command("show")(fed_rounds.show)
 app.command("prune")(fed_rounds.prune)
+app.command("rounds")(fed_target.rounds)
 
 
 def parse_options(texts: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from hpcflow.errors import InputError
 
 if TYPE_CHECKING:
     from hpcflow.federation.plan import Plan
+    from hpcflow.jobs.rundir import RunDir
 
 
 Arm = Annotated[
@@ -21,35 +23,59 @@ Arm = Annotated[
 ]
 
 
-def _plan(path: Path, arm: str) -> Plan:
+Trial = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Of a sweep: the number of one of its trials.", show_default=False),
+]
+Repeat = Annotated[int, typer.Option(metavar="N", help="Of that trial: one of its repeats, from 0.")]
+
+
+def _plan(run: RunDir, arm: str, trial: int | None, repeat: int) -> Plan:
     from hpcflow.federation.arms import arms
     from hpcflow.federation.plan import plan_of
+    from hpcflow.jobs import trials
 
+    swept = trials.read(run)
+    if swept is None:
+        if trial is not None:
+            raise InputError(f"--trial {trial}: {run.name} is no sweep")
+        path = run.path
+    else:
+        found = {(row.trial, row.repeat): row for row in swept.rows}
+        if trial is None or (trial, repeat) not in found:
+            what = (
+                "--trial is missing" if trial is None else f"--trial {trial} --repeat {repeat}: there is none"
+            )
+            numbers = f"has trials 1 to {max(row.trial for row in swept.rows)}"
+            raise InputError(f"{what}: {run.name} {numbers}, repeats 0 to {swept.repeats - 1}")
+        path = found[trial, repeat].task_dir(run).path
     plan = plan_of(path)
     if plan.experiment.flow != "comparison" and not arm:
         return plan
-    found = arms(plan)
-    if arm not in found:
-        raise InputError(f"--arm {arm or 'is missing'}: there are {', '.join(found)}")
-    return found[arm]
+    there = arms(plan)
+    if arm not in there:
+        raise InputError(f"--arm {arm or 'is missing'}: there are {', '.join(there)}")
+    return there[arm]
 
 
-def status(run: RunName = "last", arm: Arm = "", json: Json = False) -> None:
+def status(
+    run: RunName = "last", arm: Arm = "", trial: Trial = None, repeat: Repeat = 0, json: Json = False
+) -> None:
     """Show each round: who took part, who was refused and why, metrics, storage."""
     from hpcflow.cli.table import Column, Table, print_json, print_table
     from hpcflow.federation.history import history
     from hpcflow.jobs.registry import find
 
     found = find(run)
-    plan = _plan(found.path, arm)
+    plan = _plan(found, arm, trial, repeat)
     told = history(plan)
     if json:
-        document = {"run": found.name, "path": str(found.path), "rounds": plan.rounds}
+        document = {"run": found.name, "path": str(plan.run.path), "rounds": plan.rounds}
         print_json({**document, "told": [vars(item) for item in told]})
         return
     done = max((item.round for item in told if item.state == "committed"), default=0)
     size = sum(item.bytes for item in told)
-    print(f"{found.name}: {done} of {plan.rounds} rounds committed, {_mib(size)} MiB\n{found.path}\n")
+    print(f"{found.name}: {done} of {plan.rounds} rounds committed, {_mib(size)} MiB\n{plan.run.path}\n")
     rows = [_row(item) for item in told]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     order = [key for key in keys if key not in ("REFUSED", "LATE", "STATE")]
@@ -102,6 +128,8 @@ def show(
         typer.Option("-o", "--output", metavar="FILE.npy", help="Write it there.", show_default=False),
     ] = None,
     arm: Arm = "",
+    trial: Trial = None,
+    repeat: Repeat = 0,
     json: Json = False,
 ) -> None:
     """Show any tensor of a run by its name, its origin and its round."""
@@ -112,7 +140,7 @@ def show(
     from hpcflow.federation.tensorfile import BadFile, TensorFile
     from hpcflow.jobs.registry import find
 
-    plan = _plan(find(run).path, arm)
+    plan = _plan(find(run), arm, trial, repeat)
     number = rounds.last_committed(plan) if round is None else round
     where = plan.round(number)
     own = {"aggregate": where.model, "state": where.state}
@@ -155,20 +183,21 @@ def prune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Remove the models and updates that `federation.retention` does not keep. The run can still be resumed."""
+    """Remove the models and updates that `federation.retention` does not keep, of every arm and trial that the run has.
+
+    The run can still be resumed.
+    """
     from hpcflow.cli.table import print_json
     from hpcflow.federation import pruning
-    from hpcflow.federation.plan import plan_of
     from hpcflow.jobs.registry import find
 
     found = find(run)
-    plan = plan_of(found.path)
     said = {key: value for key, value in (("models", models), ("updates", updates)) if value is not None}
-    chosen = pruning.choose(plan, plan.rules.retention.model_copy(update=said))
+    chosen = pruning.choose(found, said)
     if not dry_run:
         pruning.prune(chosen)
     if json:
-        files = [str(path.relative_to(found.path)) for path in chosen.files]
+        files = [os.path.relpath(path, found.path) for path in chosen.files]
         print_json({"run": found.name, "files": files, "bytes": chosen.bytes, "removed": not dry_run})
         return
     verb = "would be removed" if dry_run else "removed"

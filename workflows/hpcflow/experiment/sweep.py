@@ -22,11 +22,13 @@ The specification (tests/experiment/test_sweep.py holds it against a slower and 
    ``training.data.phantom.subjects`` becomes subjects * R / R0, which must be a whole number. A real data set cannot
    grow: there ``training.limit_batches`` must fix the steps of an epoch, and then nothing is changed.
    Left out: nothing follows the ranks (with a fixed batch_size the batch of all ranks together grows with them).
+   A federation's collaborators are no ranks: it cannot be scaled.
 8. *baseline.* The trials whose values (point's, else experiment's) are those of ``baseline``; there must be one. Left
    out: those with the fewest ranks; where all have the same, the first. A trial is compared with the baseline that
    agrees with it in most of the swept keys, the first of these.
-9. *repeats.* Every trial runs ``repeats`` times. Repeat r (from 0) has ``training.seed + r``: repeats of one trial
-   differ in weights and order, and are as many experiments. All trials run once before any runs a second time.
+9. *repeats.* Every trial runs ``repeats`` times. Repeat r (from 0) has ``training.seed + r``, a federation's
+   ``federation.seed + r``: repeats of one trial differ in weights and order, and are as many experiments. All trials
+   run once before any runs a second time.
 """
 
 from __future__ import annotations
@@ -343,8 +345,11 @@ def _repeated(
 
 
 def _seeded(experiment: Experiment, repeat: int) -> Experiment:
-    training = experiment.training.model_copy(update={"seed": experiment.training.seed + repeat})
-    return experiment.model_copy(update={"training": training})
+    training, rules = experiment.training, experiment.federation
+    update: dict[str, Any] = {"training": training.model_copy(update={"seed": training.seed + repeat})}
+    if rules is not None:
+        update["federation"] = rules.model_copy(update={"seed": rules.seed + repeat})
+    return experiment.model_copy(update=update)
 
 
 def _scaled(
@@ -353,6 +358,10 @@ def _scaled(
     """The values that follow the ranks (7 above). Raises InputError whose problem has the key that cannot."""
     if sweep.scaling is None:
         return {}
+    if experiment.federation is not None:
+        raise _cannot(
+            "flow", "a federation's collaborators are no ranks, and it cannot be scaled (leave it out)"
+        )
     if len(bases) > 1:
         raise _cannot("sweep.baseline", "the baselines have different numbers of ranks (name one)")
     base, training = bases.pop(), experiment.training

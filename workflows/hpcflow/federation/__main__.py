@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hpcflow.errors import HpcflowError
 from hpcflow.federation import job
-from hpcflow.federation.plan import plan_of
+from hpcflow.federation.plan import place_of, plan_of
 from hpcflow.jobs.ending import end_with
 from hpcflow.training.prepare import add_job_arguments
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        plan = plan_of(options.run)
+        plan = plan_of(place_of(options.run, options.job, options.task))
         here = job.Here(plan, options.job, options.task, options.data, str(options.cache), options.name)
         PARTS[options.part](here)
     except HpcflowError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ from hpcflow.experiment import Experiment, load_resolved
 from hpcflow.experiment.federation import needed, quorum, selected
 from hpcflow.experiment.schema import Collaborator, Federation
 from hpcflow.federation.seeds import sample
+from hpcflow.jobs import trials
 from hpcflow.jobs.rundir import RoundDir, RunDir
+from hpcflow.jobs.trials import TrialRow
 
 HOLDOUT = "holdout"
 
@@ -107,3 +110,19 @@ def plan_of(path: Path) -> Plan:
     if experiment.federation is None:
         raise InputError(f"{run.name} is no federation (its flow is {experiment.flow})")
     return Plan(run, experiment)
+
+
+def places(run: RunDir) -> Iterator[tuple[TrialRow | None, Path]]:
+    """Where the federations of a run lie: of a sweep one for each trial and repeat, else the run itself."""
+    swept = trials.read(run)
+    if swept is None:
+        yield None, run.path
+        return
+    for row in swept.rows:
+        yield row, row.task_dir(run).path
+
+
+def place_of(path: Path, job: str, task: int) -> Path:
+    """Where the federation of a task lies: in the run at ``path``, or, of a trial of a sweep, in its own folder."""
+    run = RunDir(path)
+    return run.task(job, task).path if run.trials.exists() else path

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcflow.experiment.federation import Retention
 from hpcflow.federation import rounds
-from hpcflow.federation.plan import Plan
+from hpcflow.federation.arms import arms
+from hpcflow.federation.plan import Plan, places, plan_of
+from hpcflow.jobs.rundir import RunDir
 
 # The last round is what the next one begins with, and late updates are made from the one before it.
 ALWAYS = 2
@@ -22,8 +25,22 @@ class Pruned:
     bytes: int
 
 
-def choose(plan: Plan, retention: Retention) -> Pruned:
-    """What may go by ``retention``."""
+def choose(run: RunDir, said: Mapping[str, int]) -> Pruned:
+    """What may go of all federations of a run, by its retention with ``said`` over it; of a trial that an earlier run
+    has done nothing does.
+    """
+    found: list[Path] = []
+    for _, path in places(run):
+        if not path.is_relative_to(run.path):
+            continue
+        plan = plan_of(path)
+        retention = plan.rules.retention.model_copy(update=said)
+        for one in arms(plan).values() if plan.experiment.flow == "comparison" else [plan]:
+            found += _of(one, retention)
+    return Pruned(tuple(found), sum(path.stat().st_size for path in found))
+
+
+def _of(plan: Plan, retention: Retention) -> list[Path]:
     last = rounds.last_committed(plan)
     models, updates = _count(retention.models), _count(retention.updates)
     found: list[Path] = []
@@ -37,8 +54,7 @@ def choose(plan: Plan, retention: Retention) -> Pruned:
         if updates is not None and age >= updates:
             found += _files(where.updates)
             found += [path for path in _files(where.control("x").parent) if path not in wanted]
-    found = [path for path in found if path.is_file()]
-    return Pruned(tuple(found), sum(path.stat().st_size for path in found))
+    return [path for path in found if path.is_file()]
 
 
 def prune(pruned: Pruned) -> None:

@@ -61,8 +61,6 @@ def plan(
     experiment = loaded.experiment
     if experiment.sweep is None:
         return Plan(graph(loaded, target))
-    if experiment.flow != "train":
-        raise loaded.problem("sweep", f"only `flow: train` can be swept over, not `{experiment.flow}`")
     from hpcflow.flows.sweep import sweep
 
     planned = sweep(loaded, target, run, done, adapt)

@@ -35,7 +35,7 @@ def federated(loaded: Loaded, target: Target) -> JobGraph:
     experiment = loaded.experiment
     plan = Plan(RunDir(Path()), experiment)
     if plan.rules.execution != "chained":
-        return JobGraph((_learn(loaded, target, plan),))
+        return JobGraph((learn_job(loaded, target),))
     if NUMBER in dump(experiment):
         raise loaded.problem(
             "name", f"`{NUMBER}` stands for the number of a round in scripts (write it otherwise)"
@@ -174,8 +174,9 @@ def _aggregation(loaded: Loaded, target: Target, plan: Plan) -> Job:
         raise loaded.problem("federation.aggregation.ranks", text) from None
 
 
-def _learn(loaded: Loaded, target: Target, plan: Plan) -> Job:
+def learn_job(loaded: Loaded, target: Target) -> Job:
     """One job for all rounds: of one process, or with a place for every collaborator of a round."""
+    plan = Plan(RunDir(Path()), loaded.experiment)
     job = single(loaded, target, LEARN, (plan.rules.execution,))
     if plan.rules.execution == "inprocess":
         return job

@@ -1,7 +1,11 @@
-"""`sweep`: the trials of `flow: train` as array jobs, and what packs their data before them.
+"""`sweep`: the trials as array jobs, and what packs their data before them.
+
+A trial is one job: a training, or a federation whose collaborators learn in turn (`execution: inprocess`), which packs
+its own data.
 
 - Trials that have the same script are one array, in the order in which they are to run; a task's own experiment.yaml
-  says which trial it is. What ends up in a script is everything but `training` and `description` (``shape``).
+  says which trial it is. What ends up in a script is everything but `training`, `federation` and `description`
+  (``shape``).
 - One `prepare` task packs each data set that the trials need. Trials wait for the task of their own data set where
   there are few of those, else for all.
 - With `max_parallel` the arrays run one after another, each with at most so many tasks at once, so that the number
@@ -18,7 +22,7 @@ from typing import Any
 
 from hpcflow.experiment import Experiment, Loaded
 from hpcflow.experiment.fields import seconds
-from hpcflow.experiment.schema import Placement
+from hpcflow.experiment.schema import UNETS, Placement
 from hpcflow.experiment.sweep import Trial, expand, loaded_trial
 from hpcflow.experiment.sweep_section import Sweep
 from hpcflow.flows.target import Target
@@ -69,6 +73,8 @@ def sweep(
     counted: dict[tuple[int, Placement], int] = {}
 
     def ranks(trial: Loaded) -> int:
+        if trial.experiment.federation is not None:
+            return _one_job(trial)
         key = (trial.experiment.resources.nodes, trial.experiment.placement)
         if key not in counted:
             counted[key] = rank_map(trial, target).size
@@ -78,7 +84,7 @@ def sweep(
     planned = [_plan(loaded, target, trial, shapes) for trial in expand(loaded, ranks, adapt)]
     reused = done([item.digest for item in planned])
     missing = [item for item, row in zip(planned, reused, strict=True) if row is None]
-    packing = _Packing(missing, target)
+    packing = _Packing([item for item in missing if item.trial.experiment.federation is None], target)
     jobs, placed = _arrays(missing, section, shapes, packing)
     experiments = {**packing.experiments, **{place: _text(item.plain) for item, place in placed}}
     places = {id(item): place for item, place in placed}
@@ -91,11 +97,25 @@ def sweep(
     return SweepPlan(JobGraph((*packing.jobs, *jobs)), experiments, found)
 
 
+def _one_job(trial: Loaded) -> int:
+    """The ranks of a federation that is a trial. Raises InputError for one that takes more than one job."""
+    rules = trial.experiment.federation
+    if trial.experiment.flow != "federated":
+        raise trial.problem(
+            "flow", f"`{trial.experiment.flow}` cannot be swept over (train and federated can)"
+        )
+    if rules and rules.execution != "inprocess":
+        text = f"a trial of a sweep is one job, and `{rules.execution}` takes several (say inprocess)"
+        raise trial.problem("federation.execution", text)
+    return 1
+
+
 def shape(plain: Mapping[str, Any]) -> str:
     """What of an experiment ends up in its script: trials with the same are one array."""
-    strategy = plain["training"]["strategy"]
-    kept = {key: value for key, value in plain.items() if key not in ("training", "description", "sweep")}
-    return json.dumps([kept, strategy], sort_keys=True)
+    strategy, model = plain["training"]["strategy"], plain["training"]["model"]["name"] in UNETS
+    other = ("training", "federation", "description", "sweep")
+    kept = {key: value for key, value in plain.items() if key not in other}
+    return json.dumps([kept, strategy, model], sort_keys=True)
 
 
 def _plain(experiment: Experiment) -> dict[str, Any]:
@@ -112,10 +132,18 @@ def _plan(loaded: Loaded, target: Target, trial: Trial, shapes: dict[str, Job]) 
     plain = _plain(trial.experiment)
     key = shape(plain)
     if key not in shapes:
-        shapes[key] = train_job(loaded_trial(loaded, trial.point, trial.experiment), target)
+        shapes[key] = _job(loaded_trial(loaded, trial.point, trial.experiment), target)
     packer = json.dumps([plain["environment"], plain["storage"], plain["resources"]], sort_keys=True)
     packed = json.dumps([plain["training"]["data"][name] for name in PACKED])
     return _Planned(trial, plain, key, (packer, packed), trials.digest(plain, _launched(shapes[key], target)))
+
+
+def _job(trial: Loaded, target: Target) -> Job:
+    if trial.experiment.federation is None:
+        return train_job(trial, target)
+    from hpcflow.flows.federated import learn_job  # its imports are no business of sweeps of trainings
+
+    return learn_job(trial, target)
 
 
 def _launched(job: Job, target: Target) -> str:
@@ -154,15 +182,15 @@ class _Packing:
             self._made[item.data[0]] = prepare_job(item.trial.experiment, target)
         return repr(self._made[item.data[0]])
 
-    def after(self, item: _Planned) -> After:
-        """What a trial waits for."""
-        return self._after[self._script(item), item.data[1]]
+    def after(self, item: _Planned) -> After | None:
+        """What a trial waits for; None where it packs its own data."""
+        return self._after.get((self._script(item), item.data[1])) if self.jobs else None
 
 
 def _arrays(
     needed: Sequence[_Planned], section: Sweep, shapes: Mapping[str, Job], packing: _Packing
 ) -> tuple[list[Job], list[tuple[_Planned, tuple[str, int]]]]:
-    groups: dict[tuple[str, After], list[_Planned]] = {}
+    groups: dict[tuple[str, After | None], list[_Planned]] = {}
     for item in needed:
         groups.setdefault((item.shape, packing.after(item)), []).append(item)
     if section.order == "shortest":
@@ -171,7 +199,7 @@ def _arrays(
     jobs: list[Job] = []
     placed: list[tuple[_Planned, tuple[str, int]]] = []
     for name, ((key, after), items) in zip(names, groups.items(), strict=True):
-        waits = [after]
+        waits = [after] if after else []
         if section.max_parallel and jobs:
             waits.append(After(jobs[-1].name, "any"))
         job = replace(
