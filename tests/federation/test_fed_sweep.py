@@ -1,5 +1,6 @@
 """Sweeps over federations: each trial is one, learnt in one process."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_every_trial_is_the_federation_that_it_would_be_alone(tmp_path: Path) ->
         run = submit(tmp_path / f"{strategy}-{seed}", "--engine", "local", *given, config=alone)
         assert model(task, 3) == model(run, 3)
     assert len({model(task, 3) for task in tasks.values()}) == 4
+    rows = list(csv.DictReader((swept / "results.csv").open()))
+    assert [(row["trial"], row["repeat"], row["round"]) for row in rows] == [
+        ("1", "0", "3"), ("2", "0", "3"), ("1", "1", "3"), ("2", "1", "3"),
+    ]  # fmt: skip
+    for row, task in zip(rows, tasks.values(), strict=True):
+        held = json.loads((task / "rounds/0003/evaluation/holdout.json").read_text())
+        assert float(row["val_accuracy"]) == held["metrics"]["accuracy"]
 
     told = hpcflow("fed", "rounds", swept, "--target", "1e-9", "--json")
     found = json.loads(told.stdout)["trials"]

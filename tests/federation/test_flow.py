@@ -1,5 +1,6 @@
 """`flow: federated` by the command: three executions, two engines, one model; quorum, failures, resume, window."""
 
+import csv
 import json
 import os
 import signal
@@ -39,6 +40,13 @@ def test_three_executions_end_in_the_same_bytes(strategy: str, tmp_path: Path) -
         told = status(run)
         assert [item["state"] for item in told] == ["committed"] * 4
         assert told[3]["aggregated"]["accuracy"] > told[0]["aggregated"]["accuracy"]
+    rows = list(csv.DictReader((runs["chained"] / "results.csv").open()))
+    asked = {row["collaborator"]: row for row in rows if row["job"] == "r0003-train"}
+    for name, item in about(runs["chained"], 3)["accepted"].items():
+        assert float(asked[name]["samples"]) == item["samples"]
+        assert float(asked[name]["val_accuracy"]) == item["metrics"]["tuned/accuracy"]
+    (row,) = csv.DictReader((runs["inprocess"] / "results.csv").open())
+    assert (row["round"], row["val_accuracy"]) == ("3", str(told[3]["aggregated"]["accuracy"]))
 
 
 @pytest.mark.slurm

@@ -22,6 +22,7 @@ from hpcflow.report.results import Results
 from hpcflow.report.trial import Settings, Task, keys, tasks, trials
 
 if TYPE_CHECKING:
+    from hpcflow.report.federated import Federations
     from hpcflow.report.study import Question
 
 SETTLES_S = 600.0
@@ -127,6 +128,7 @@ class Reader:
 
     def __init__(self, run: RunDir, statuses: Sequence[TaskStatus] | None = None) -> None:
         self._run, self._statuses, self._files = run, statuses, Files()
+        self._federations: dict[RunDir, Federations] = {}
         self._engine = run.engine  # raises RunError for what is no run
         self._memory = cache.load(run)
         self._whole = statuses is None and self._memory.complete and self._unchanged()
@@ -220,11 +222,22 @@ class Reader:
         made = row.make(
             task, status, self._settings(task), self._common, self._files.places_of(task),
             self._files.object(task.run.provenance), usage, self.overridden, complaints.append,
+            self._federated(task),
         )  # fmt: skip
         return Kept(str(task.dir.path), stamps, made, complaints)
 
     def _settings(self, task: Task) -> Settings:
         return Settings(task, self._trials, lambda: self._experiment, lambda: self._files.experiment(task))
+
+    def _federated(self, task: Task) -> Mapping[str, Any] | None:
+        if not self._experiment.get("federation"):
+            return None
+        run = task.run
+        if run not in self._federations:
+            from hpcflow.report.federated import Federations
+
+            self._federations[run] = Federations(run)
+        return self._federations[run].tell(task.dir.job, task.dir.index)
 
     @cached_property
     def _experiment(self) -> Mapping[str, Any]:
@@ -236,6 +249,8 @@ class Reader:
 
     def _settled(self, status: TaskStatus, found: Kept, usage: Mapping[str, Usage], now: float) -> bool:
         """Whether the row can only change with the files it was made of."""
+        if found.row.get("round") is not None and not found.row.get("trial"):
+            return False  # whether an update was used, its round tells, which may end long after the task
         if status.state.active or status.state is State.UNKNOWN or cache.fresh(found.stamps, now):
             return False
         if self._engine != "slurm" or status.job_id in usage or status.record is None:

@@ -50,11 +50,28 @@ FIELDS = (
     Field("ranks_per_node", "Ranks of a node; empty where nodes have different numbers."),
     Field("cores_per_rank", "Cores of the rank that has fewest.", title="CORES/RANK"),
     Field("launcher", "What started the ranks."),
-    Field("epochs", "Epochs done.", title="EPOCHS"),
+    Field(
+        "round",
+        "Of a federation: the round that the task is of; of one that does all rounds, the last that is committed.",
+        title="ROUND",
+    ),
+    Field(
+        "collaborator",
+        "Of a federation: whose task it is, or `holdout`, whose data the aggregate was judged on.",
+        title="COLLABORATOR",
+    ),
+    Field("samples", "Of a federation: training samples behind the update, its weight in a mean by samples."),
+    Field("epochs", "Epochs done; empty for a federation.", title="EPOCHS"),
     Field("loss", "Training loss of the last epoch.", title="LOSS"),
     Field("dice", "Training Dice of the last epoch."),
-    Field("val_loss", "Validation loss of the last epoch."),
-    Field("val_dice", "Validation Dice of the last epoch.", title="VAL DICE"),
+    Field(
+        "val_loss",
+        "Validation loss of the last epoch. Of a federation: of a collaborator's training, that of its own model on its "
+        "validation data; of an evaluation, that of the aggregate; of an aggregation or a task that does all rounds, "
+        "that of the round's aggregate on the hold-out (else the mean over all validation data).",
+    ),
+    Field("val_dice", "Validation Dice, likewise.", title="VAL DICE"),
+    Field("val_accuracy", "Validation accuracy, of models that classify, likewise.", title="VAL ACCURACY"),
     Field("best_loss", "Smallest training loss of an epoch."),
     Field("best_dice", "Largest training Dice of an epoch."),
     Field("best_val_loss", "Smallest validation loss of an epoch."),

@@ -43,9 +43,10 @@ def make(
     usage: Usage,
     overridden: Sequence[str],
     complain: Callable[[str], None],
+    federated: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The row of a task. ``settings`` are its own, ``common`` is what configuration() makes of those of all trials of a
-    sweep, ``provenance`` that of its run.
+    sweep, ``provenance`` that of its run, ``federated`` what rounds say of it if it is a federation's.
     """
     found = metrics.read(task.dir.metrics, complain)
     ranks = places.ranks if places.ranks is not None else found.last.get("ranks")
@@ -67,6 +68,7 @@ def make(
         **{key: cell(settings.value(key)) for key in overridden},
         **own,
         **_learned(found),
+        **({"epochs": None, **federated} if federated is not None else {}),
         **times,
         "cpu_efficiency": _rounded(cpu / busy) if busy and cpu is not None else None,
         **_memory(usage, found, settings, places),
