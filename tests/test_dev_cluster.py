@@ -56,6 +56,16 @@ def test_up_again_prints_the_same_and_other_settings_are_refused(directory: Path
     assert "other settings" in other.stderr
 
 
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_a_directory_of_somebody_elses_things_is_not_touched(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("all of it")
+    (tmp_path / "lock").touch()
+    refused = dev_cluster(verb, "--dir", tmp_path)
+    assert refused.returncode == 2
+    assert "nothing in it is touched" in refused.stderr
+    assert (tmp_path / "thesis.tex").read_text() == "all of it"
+
+
 def test_options_reach_the_controller(directory: Path) -> None:
     config = Cluster(directory, 2).run("scontrol", "show", "config").stdout
     settings = {

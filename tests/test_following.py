@@ -118,6 +118,40 @@ def test_status_of_what_is_well_so_far_ends_with_0_and_cancel_ends_it(place: Pla
     assert (again.returncode, again.stdout) == (0, f"{run.name}: nothing to cancel, every task has ended\n")
 
 
+def test_variables_that_narrow_slurms_commands_hide_no_job(place: Place) -> None:
+    run = place.submit(job("long", FOREVER))
+    place.until_running(run)
+    narrow = {"SQUEUE_PARTITION": "nowhere", "SCANCEL_PARTITION": "nowhere", "SCANCEL_STATE": "PENDING"}
+    assert "1 running" in command("status", env=narrow).stdout
+    assert command("cancel", "last", env=narrow).stdout == f"{run.name}: 1 task cancelled\n"
+    assert {str(status.state) for status in ended(place.engine, run)} == {"cancelled"}
+
+
+def test_what_is_cancelled_before_its_program_is_launched_is_never_launched(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASH_FUNC_module%%", "() { echo begun; sleep 2; }")
+    run = place.submit(job("long", "echo launched", modules=("slow",)))
+    place.until_running(run)
+    assert command("cancel", "last").returncode == 0
+    (status,) = ended(place.engine, run)
+    assert (str(status.state), status.record and status.record.exit_code) == ("cancelled", 143), status
+    assert b"launched" not in run.task("long", 0).log.read_bytes()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"jobs": [{}]}', '{"runner": {}}', "null", "[1]"])
+@pytest.mark.parametrize("name", ["graph.json", "local.json"])
+def test_a_damaged_run_is_named_in_one_sentence(tmp_path: Path, name: str, text: str) -> None:
+    run = lay(tmp_path, [job("one", "true")])
+    (run.path / name).write_text(text)
+    for words in (
+        (("status",), ("cancel",), ("resume",)) if name == "local.json" else (("logs",), ("report",))
+    ):
+        got = command(*words, run.path, env={"XDG_STATE_HOME": str(tmp_path)})
+        assert (got.returncode, got.stdout) == (1, ""), got.stderr
+        assert f"{name} is damaged" in got.stderr and "Traceback" not in got.stderr
+
+
 def test_watch_without_a_terminal_prints_changes_until_the_end(place: Place) -> None:
     run = place.submit(
         job("prepare", "sleep 5"),  # longer than watch takes to start where the machine is busy

@@ -1,13 +1,15 @@
 """The local engine, with real scripts and real processes."""
 
+import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from engines.runs import HOSTILE, lay, shell, states, until
-from hpcflow.engines.local import LocalEngine, Process, read_state
+from hpcflow.engines.local import LocalEngine, Process, read_state, runs
 from hpcflow.engines.status import State
 from hpcflow.jobs import record
 from hpcflow.jobs.job import After
@@ -108,6 +110,28 @@ def test_the_runner_killed_is_seen_and_its_task_can_still_be_cancelled(
     engine.cancel(layout.run)
     until(engine, layout.run, seconds=20)
     assert states(engine, layout.run)["long/0"] == "cancelled"
+
+
+def test_a_later_process_of_the_same_number_is_not_taken_for_the_task(
+    tmp_path: Path, engine: LocalEngine
+) -> None:
+    layout = lay(tmp_path, shell("long", "sleep 600"), engine="local")
+    engine.submit(layout.run, layout.graph)
+    until(engine, layout.run, lambda found: found[0].record is not None)
+    state, path = read_state(layout.run), layout.run.task("long", 0).record
+    found = record.read(path)
+    assert state is not None and found is not None and runs(found)
+    os.kill(state["runner"]["pid"], signal.SIGKILL)
+    os.killpg(found.pid, signal.SIGKILL)
+    # The system was started anew, say, and has given the number to somebody else since.
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
+        about = json.loads(path.read_text())
+        path.write_text(json.dumps({**about, "pid": other.pid, "started": about["started"] - 3600}))
+        (status,) = engine.statuses(layout.run)
+        assert status.state is State.FAILED
+        assert engine.cancel(layout.run) == 0
+        assert other.poll() is None
+        other.kill()
 
 
 def test_a_script_killed_hard_is_never_done(tmp_path: Path, engine: LocalEngine) -> None:

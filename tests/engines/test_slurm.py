@@ -211,7 +211,18 @@ def test_where_accounting_was_expected_and_does_not_answer_the_records_are_all_t
     layout = lay(tmp_path, shell("gone", "true"))
     layout.run.job("gone").queued.write_text('{"chunks": [{"job_id": "999999", "offset": 0, "count": null}]}')
     (status,) = SlurmEngine(accounting=True).statuses(layout.run)
-    assert (status.state, status.reason) == (State.CANCELLED, "left the queue before it began")
+    assert status.state is State.UNKNOWN  # cancelled by hand, or not to be started: nobody knows
+    assert status.reason.startswith("left the queue without a record")
+    layout = lay(tmp_path / "needs", shell("bad", "true"), shell("gone", "true", None, [After("bad")]))
+    for name in ("bad", "gone"):
+        layout.run.job(name).queued.write_text(
+            '{"chunks": [{"job_id": "999999", "offset": 0, "count": null}]}'
+        )
+    status = SlurmEngine(accounting=True).statuses(layout.run)[1]
+    assert (status.state, status.reason) == (State.CANCELLED, "left the queue before it began; it needs bad")
+    layout.run.job("bad").cancelled.touch()
+    status = SlurmEngine(accounting=True).statuses(layout.run)[0]
+    assert (status.state, status.reason) == (State.CANCELLED, "cancelled before it began")
 
 
 @pytest.mark.parametrize(

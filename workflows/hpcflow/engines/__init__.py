@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpcflow.errors import InputError, SiteError
+from hpcflow.errors import InputError, RunError, SiteError
 
 if TYPE_CHECKING:
     from hpcflow.engines.base import Engine
@@ -27,7 +27,9 @@ class Choice:
 
 
 def engine(name: str) -> Engine:
-    """The engine that a run was given to, for looking at it and for cancelling it."""
+    """The engine that a run was given to, for looking at it and for cancelling it. Raises RunError for none."""
+    if name not in ("slurm", "local"):
+        raise RunError(f"the run was given to an engine `{name}`, which this hpcflow does not know")
     if name == "slurm":
         from hpcflow.engines.slurm import SlurmEngine
 

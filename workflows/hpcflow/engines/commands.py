@@ -14,8 +14,12 @@ from hpcflow.engines.status import Seen, State
 from hpcflow.jobs.job import After
 
 # What a surrounding job or a user's shell left behind would override the script's directives (SBATCH_*) or steer
-# the launcher (SLURM_CPU_BIND: a silent threefold slowdown in spd#955).
-INHERITED = re.compile(r"^(SBATCH_|SLURM_(?!CONF$)|SLURMD_|SRUN_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|HPCFLOW_)")
+# the launcher (SLURM_CPU_BIND: a silent threefold slowdown in spd#955), or hide jobs from the commands that look for
+# them and cancel them (SQUEUE_PARTITION, SCANCEL_STATE: a run would be queued a second time beside the first).
+INHERITED = re.compile(
+    r"^(SBATCH_|SLURM_(?!CONF$)|SLURMD_|SRUN_|SALLOC_|SQUEUE_|SCANCEL_|SACCT_|SINFO_|SCONTROL_|PMI|PMIX_|PRTE_|OMPI_|"
+    r"HYDRA_|HPCFLOW_)"
+)
 
 STATES: dict[str, State] = {
     "PENDING": State.PENDING,

@@ -20,13 +20,14 @@ from typing import Any
 
 from hpcflow.engines.commands import INHERITED
 from hpcflow.engines.status import Seen, State, TaskStatus, settle
-from hpcflow.errors import SiteError
+from hpcflow.errors import RunError, SiteError
 from hpcflow.jobs import record
 from hpcflow.jobs.job import JobGraph
 from hpcflow.jobs.record import Record
 from hpcflow.jobs.rundir import RunDir
 from hpcflow.storage.publish import publish_json
 
+CLOCK_S = 2.0  # by so much a clock that is set may have moved since a task began
 STOP_S = 30  # after SIGTERM, as Slurm's KillWait: time for the ranks to end and for the record
 
 
@@ -46,6 +47,12 @@ class Process:
         except (OSError, IndexError):
             return None
         return None if fields[0] == "Z" else cls(pid, fields[19], socket.gethostname())
+
+    @property
+    def began(self) -> float:
+        """When it began, in seconds since the epoch."""
+        since_boot = float(self.start) / os.sysconf("SC_CLK_TCK")
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot
 
     @property
     def alive(self) -> bool:
@@ -149,11 +156,16 @@ def key(job: str, task: int) -> str:
 
 
 def read_state(run: RunDir) -> dict[str, Any] | None:
-    """What the runner published last; None before it did."""
+    """What the runner published last; None before it did. Raises RunError where it is damaged."""
     try:
         data: dict[str, Any] = json.loads(run.local_state.read_text())
-    except (OSError, ValueError):
+        Process(**data["runner"])
+        for entry in data["tasks"].values():
+            State(entry["state"])
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{run.local_state} is damaged: {error!r}") from None
     return data
 
 
@@ -163,9 +175,11 @@ def write_state(run: RunDir, runner: Process, tasks: Mapping[str, Any], max_jobs
 
 
 def runs(found: Record) -> bool:
-    """Whether the script that wrote a record still runs here."""
+    """Whether the script that wrote a record still runs here: a process of its number that began before the record."""
     process = Process.here(found.pid)
-    return found.ended is None and process is not None and found.host == process.host
+    if found.ended is not None or process is None or found.host != process.host:
+        return False
+    return process.began <= found.started + CLOCK_S
 
 
 def _seen(entry: Mapping[str, Any], found: Record | None, alive: bool) -> Seen:

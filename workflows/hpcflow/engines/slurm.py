@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from hpcflow.errors import SiteError
 from hpcflow.jobs import record
 from hpcflow.jobs.job import JobGraph
 from hpcflow.jobs.rundir import JobDir, RunDir
+from hpcflow.storage.publish import publish_text
 
 if TYPE_CHECKING:
     from hpcflow.engines.slurm_queue import Queue
@@ -118,6 +119,8 @@ class SlurmEngine:
             again = [status for status in current if not (status.well or _under_way(status))]
             if not again:
                 return 0
+            for name in {status.job for status in again}:
+                run.job(name).cancelled.unlink(missing_ok=True)
             queue = _queue(run, run.graph, notes.read(run), current, lost_nodes(again))
             return queue.put(_by_job(again))
 
@@ -160,7 +163,7 @@ class SlurmEngine:
             found = records[key]
             own = found if found and found.job_id == job_id else None  # else it is of an earlier attempt
             state, reason = (
-                self._never_began(run, where) if said.state is None and not own else settle(said, own)
+                self._never_began(run, where, closed) if said.state is None and not own else settle(said, own)
             )
             # Before it runs again, what is known of it is the earlier attempt.
             start = said.start_estimate
@@ -179,11 +182,22 @@ class SlurmEngine:
         return Seen(State.WAITING, _LEFT if more_job.state and more_job.state.active else _FORGOTTEN)
 
     @staticmethod
-    def _never_began(run: RunDir, where: JobDir) -> tuple[State, str]:
-        """Gone from the queue without having begun: nothing but a cancellation does that."""
-        needs = [after.job for after in run.graph[where.name].after if after.kind != "any"]
-        why = f"; it needs {' and '.join(needs)}" if needs else ""
-        return State.CANCELLED, f"left the queue before it began{why}"
+    def _never_began(run: RunDir, where: JobDir, closed: Collection[str]) -> tuple[State, str]:
+        """Gone from the queue without a record. That it was cancelled is said only where something witnesses it: Slurm
+        forgets a job whose script it could not start in the same way.
+        """
+        if where.name in closed:
+            return State.CANCELLED, "the run went on without it"
+        if where.cancelled.exists():
+            return State.CANCELLED, "cancelled before it began"
+        for after in run.graph[where.name].after:
+            before = [record.read(task.record) for task in run.job(after.job)]
+            if after.kind != "any" and not all(found and found.succeeded for found in before):
+                return State.CANCELLED, f"left the queue before it began; it needs {after.job}"
+        return (
+            State.UNKNOWN,
+            "left the queue without a record: cancelled by hand, or Slurm could not start it",
+        )
 
     @staticmethod
     def _keys(where: JobDir) -> list[tuple[str, int | None] | None]:
@@ -202,6 +216,8 @@ class SlurmEngine:
         current = self.statuses(run)
         active = [status for status in current if status.state.active or status.state is State.UNKNOWN]
         names = {status.job for status in active}
+        for name in names:
+            publish_text(run.job(name).cancelled, "")
         found = [chunk for where in run if where.name in names for chunk in chunks(where)]
         if said.more:
             found.append(Chunk(said.more, 0, None))

@@ -175,6 +175,11 @@ class JobDir:
         return self.path / "released"
 
     @property
+    def cancelled(self) -> Path:
+        """There once somebody cancelled the run: what had not begun of the job left the queue for that."""
+        return self.path / "cancelled"
+
+    @property
     def closed(self) -> Path:
         """There once nobody needs the job any more: what of it has not ended well is not run again."""
         return self.path / "closed"
@@ -318,4 +323,7 @@ class RunDir:
 @lru_cache(maxsize=16)
 def _graph(run: RunDir, *_state: int) -> JobGraph:
     """Read once for each state of the file."""
-    return JobGraph.from_json(run._json(run.graph_file))
+    try:
+        return JobGraph.from_json(run._json(run.graph_file))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{run.graph_file} is damaged: it is no graph of jobs ({error!r})") from None

@@ -181,9 +181,10 @@ def _times(
     else:
         queued = record.queued or _submitted(provenance)
         queue = None if queued is None else max(0.0, record.started - queued)
-    # Of several nodes the script sees its own alone; the ranks have told what they used if they ended well.
-    recorded = record.cpu_seconds if nodes == 1 else used
-    cpu = usage.cpu_s if usage.cpu_s is not None else recorded
+    # The script counts what it waited for: nothing of other nodes, and on its own no ranks that srun or Slurm's daemons
+    # started. The ranks have told what they used if they ended well, and nothing of what ran beside them.
+    recorded = [value for value in (record.cpu_seconds if nodes == 1 else None, used) if value is not None]
+    cpu = usage.cpu_s if usage.cpu_s is not None else max(recorded, default=None)
     return {
         "started": _iso(record.started),
         "ended": _iso(ended),

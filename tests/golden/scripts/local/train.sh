@@ -50,7 +50,11 @@ interrupted() { # interrupted SIGNAL: Slurm warns before the time limit and on s
   trap '' TERM INT HUP USR1 USR2
   signal="\"$1\""
   record null null "$signal" null || true
-  if [ -n "$child" ]; then kill -TERM "$child" 2>/dev/null || true; fi
+  # Before the ranks are launched there is nobody to pass it on to, and they would be launched deaf to it. ($! is the
+  # launcher in the moment before its number is in `child`.)
+  child=${child:-${!:-}}
+  if [ -z "$child" ]; then exit $((128 + $(kill -l "$1"))); fi
+  kill -TERM "$child" 2>/dev/null || true
 }
 # shellcheck disable=SC2329
 finish() { # finish EXIT_CODE
