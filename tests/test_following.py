@@ -183,11 +183,14 @@ class Terminal:
         self.resize(rows, columns)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hpcflow.cli", *arguments], stdin=slave, stdout=slave, stderr=slave,
-            env={**os.environ, "TERM": "xterm"}, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "xterm"}, start_new_session=True, preexec_fn=self._take,
         )  # fmt: skip
         os.close(slave)
-        self.text = ""
+
+    @staticmethod
+    def _take() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and hand that on
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
