@@ -18,7 +18,6 @@ Goals: 64 x 10 M 40 x OpenFL and 15 x Flower, extra memory under 128 MiB, 60 % o
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -29,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peers as environments
 
 TENSORS = 200
-PEERS = {"openfl": "openfl==1.9", "flwr": "flwr==1.41.0"}
 COUNT = len(os.sched_getaffinity(0))
 
 
@@ -241,17 +240,6 @@ def make_updates(folder: Path, number: int, parameters: int) -> None:
         write_update(path, arrays, UpdateInfo(Fraction(100 + 37 * index % 101), path.stem))
 
 
-def environment(folder: Path, name: str) -> Path:
-    python = folder / name / "bin" / "python"
-    if not (folder / name / "complete").exists():
-        shutil.rmtree(folder / name, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
-        command = [python, "-m", "pip", "install", "-q", PEERS[name], "safetensors"]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        (folder / name / "complete").touch()
-    return python
-
-
 def measure(python: Path, name: str, folder: Path, threads: int) -> dict[str, Any]:
     command = [python, __file__, "--alone", name, "--folder", folder, "--threads", str(threads)]
     # The peers take what threads they like; NumPy's sums have one.
@@ -305,9 +293,11 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where updates are made"
     )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpcflow" / "peers"
     parser.add_argument(
-        "--environments", type=Path, default=cache, help="where the peers' environments are kept"
+        "--environments",
+        type=Path,
+        default=environments.FOLDER,
+        help="where the peers' environments are kept",
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the parameters")
     parser.add_argument(
@@ -321,8 +311,7 @@ def main() -> None:
         alone(options.alone, options.folder, options.threads)
         return
     own = Path(sys.executable)
-    options.environments.mkdir(parents=True, exist_ok=True)
-    peers = {name: environment(options.environments, name) for name in PEERS}
+    peers = {name: environments.environment(name, options.environments) for name in environments.REQUIREMENTS}
     scale = 10 if options.quick else 1
     found = {}
     for part, number, parameters in (("64", 64, 10), ("10", 10, 100), ("median", 16, 10)):

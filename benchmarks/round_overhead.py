@@ -1,10 +1,11 @@
 """What a round costs beside training: its wall time less the longest local training, all process start-up included.
 
-    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--parameters 2000000] [--json FILE]
+    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--parameters 2000000] [--json FILE] [--alone]
 
 Two collaborators and a model of 8 MB that needs no TensorFlow, on a Slurm of its own with Slurm's default settings
 (scripts/dev-cluster), in all three executions. A round's wall time is from the commit of the one before it to its own.
-Goals: 0.5 s in an allocation, 5 s chained.
+Goals: 0.5 s in an allocation, 5 s chained. Beside them OpenFL 1.9 with as many collaborators, a tensor of the same
+size, its default settings and mTLS on loopback (benchmarks/openfl_federation.py); `--alone` leaves it out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from openfl_federation import overheads
 
 ROOT = Path(__file__).resolve().parents[1]
 HPCFLOW = Path(sys.executable).with_name("hpcflow")
@@ -50,6 +53,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parameters", type=int, default=2_000_000)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--alone", action="store_true", help="without OpenFL")
     options = parser.parse_args()
     result = {}
     with tempfile.TemporaryDirectory(prefix="hf-over-") as name:
@@ -69,6 +73,9 @@ def main() -> int:
                 result[execution] = rounds_of(run, options.rounds)
         finally:
             subprocess.run([*cluster, "down", "--dir", folder / "c"], check=False)
+        if not options.alone:
+            each = overheads(folder, options.rounds, options.parameters, ("c0", "c1"))
+            result["OpenFL 1.9"] = [{"overhead_s": value, "training_s": 0.0} for value in each]
     print(
         f"load of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}; {os.cpu_count()} CPUs"
     )
