@@ -58,6 +58,29 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD + "resources:\n  nodes: 1\n  nodes: 2\n",
         ["5:3: resources.nodes: this key stands here twice (first in line 4; keep one)"],
     ),
+    "a key twice beside wrong values": (
+        "name: a\ntraining: {data: {phantom: {}}}\nname: b\nresources: {nodes: two}\n",
+        [
+            "3:1: name: this key stands here twice (first in line 1; keep one)",
+            "4:20: resources.nodes: expected a whole number, not 'two'",
+        ],
+    ),
+    "checks of several keys beside wrong ones": (
+        "name: a\nenvironment: {modules: [3], variables: {OMP_NUM_THREADS: 4}}\n"
+        'training: {epochs: "3", strategy: single, data: {phantom: {}, crop: [33, 32, 32]}}\nresources: {nodes: 2}\n',
+        [
+            '2:25: environment.modules.0: expected text, not 3 (quote it: "3")',
+            "2:58: environment.variables.OMP_NUM_THREADS: say it as threads.omp, where hpcflow takes it from",
+            "3:20: training.epochs: expected a whole number, not '3'",
+            "3:35: training.strategy: `single` is one process, and more than one rank is asked for (say horovod)",
+            "3:70: training.data.crop.0: 33 is no multiple of 8, and a model of depth 4 halves it 3 times "
+            "(for example 32)",
+        ],
+    ),
+    "a check that may be about the wrong key keeps still": (
+        HEAD.replace("{phantom: {}}", "{phantom: {}, crop: [36, 36, 36]}, model: {depth: three}"),
+        ["2:68: training.model.depth: expected a whole number, not 'three'"],
+    ),
     "a merge of text": (
         HEAD + "storage: {<<: x}\n",
         ["3:15: storage: `<<` merges a mapping (an alias such as *defaults)"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.metadata
 import os
@@ -9,7 +10,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +20,11 @@ import hpcflow
 from hpcflow import engines, flows
 from hpcflow.engines.base import Engine
 from hpcflow.engines.target import target
-from hpcflow.errors import InputError, RunError
+from hpcflow.errors import InputError, Problem, RunError
 from hpcflow.experiment import Experiment, Loaded, dump, load
 from hpcflow.flows.target import Target
 from hpcflow.jobs import registry, shell, trials
+from hpcflow.jobs.job import JobGraph
 from hpcflow.jobs.layout import Layout, lay_out
 from hpcflow.jobs.rundir import RunDir, new_id
 from hpcflow.jobs.trials import TrialRow, Trials
@@ -94,18 +96,27 @@ def prepare(
     loaded = load(config, sets, site)
     loaded = replace(loaded, experiment=absolute(loaded.experiment, Path.cwd()))
     choice = engines.choose(engine or loaded.site.engine, loaded.site)
-    if choice.engine.name == "local":
-        _data_is_here(loaded)
+    found: list[Problem] = []
+    with _collecting(found):
+        if choice.engine.name == "local":
+            _data_is_here(loaded)
+    runs = Path()
+    with _collecting(found):
+        runs = _runs(loaded, choice.engine.name)
     place = target(loaded, choice.slurm)
     experiment = loaded.experiment
-    run = RunDir(_runs(loaded, choice.engine.name) / experiment.name / new_id(now))
+    run = RunDir(runs / experiment.name / new_id(now))
 
     def done(digests: Sequence[str]) -> list[TrialRow | None]:
         before = {} if rerun else trials.done_before(run.path.parent, digests)
         return list(trials.take(digests, before))
 
     folder = Path.cwd()
-    plan = flows.plan(loaded, place, run.path.name, done, lambda trial: absolute(trial, folder))
+    plan = flows.Plan(JobGraph(()))
+    with _collecting(found):
+        plan = flows.plan(loaded, place, run.path.name, done, lambda trial: absolute(trial, folder))
+    if found:
+        raise InputError(found)
     about = provenance(loaded, choice.engine.name, choice.why, place, sets, now)
     if plan.trials:
         said = [
@@ -119,6 +130,17 @@ def prepare(
         place,
         lay_out(run, plan.graph, dump(experiment), about, experiment.name, plan.experiments, plan.trials),
     )
+
+
+@contextlib.contextmanager
+def _collecting(found: list[Problem]) -> Iterator[None]:
+    """What is wrong in the block joins ``found``, so that the user is told all of it at once."""
+    try:
+        yield
+    except InputError as error:
+        if not error.problems:
+            raise
+        found += error.problems
 
 
 def absolute(experiment: Experiment, folder: Path) -> Experiment:

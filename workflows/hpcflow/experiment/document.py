@@ -35,11 +35,15 @@ class Mark:
 
 @dataclass
 class Document:
-    """Plain values, and for each dotted key the mark of its value and (in mappings) of the key itself."""
+    """Plain values, and for each dotted key the mark of its value and (in mappings) of the key itself.
+
+    ``problems`` are those of single keys that leave the others readable, as a key that stands there twice.
+    """
 
     value: dict[str, Any]
     values: dict[Key, Mark] = field(default_factory=dict)
     keys: dict[Key, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
 
 class Written(float):
@@ -101,6 +105,8 @@ def fragment(text: str) -> tuple[Any, dict[Key, Mark], dict[Key, Mark]]:
     node = _compose("--set", text)
     builder = _Builder("--set")
     value = "" if node is None else _build(builder, node)
+    if builder.problems:
+        raise InputError(builder.problems)
     return value, builder.values, builder.keys
 
 
@@ -112,7 +118,7 @@ def scalar(text: str) -> Any:
 def read(path: Path, text: str | None = None) -> Document:
     """Read the mapping in ``path`` (or in ``text``, which then is what stands in ``path``).
 
-    Raises InputError with a position when the file is no YAML, no mapping, or says a key twice.
+    Raises InputError with a position when the file is no YAML or no mapping.
     """
     name = str(path)
     node = _compose(name, _text(path) if text is None else text)
@@ -120,9 +126,9 @@ def read(path: Path, text: str | None = None) -> Document:
         raise _wrong(name, "expected keys and values (as in `name: my-experiment`)")
     builder = _Builder(name)
     value = _build(builder, node)
-    if not isinstance(value, dict):  # a tag on the mapping, which _build has refused already
-        raise _wrong(name, "expected keys and values (as in `name: my-experiment`)")
-    return Document(value, builder.values, builder.keys)
+    if not isinstance(value, dict):  # a tag on the mapping
+        raise InputError(builder.problems)
+    return Document(value, builder.values, builder.keys, builder.problems)
 
 
 def _wrong(name: str, message: str, line: int = 1, column: int = 1) -> InputError:
@@ -152,12 +158,9 @@ def _compose(name: str, text: str) -> yaml.Node | None:
 
 def _build(builder: _Builder, node: yaml.Node) -> Any:
     try:
-        value = builder.build(node, ())
+        return builder.build(node, ())
     except RecursionError:  # an alias inside the very value that it names
         raise _wrong(builder.file, "the YAML is nested too deeply") from None
-    if builder.problems:
-        raise InputError(builder.problems)
-    return value
 
 
 def _text(path: Path) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment import overrides, site
+from hpcflow.experiment.behind import behind
 from hpcflow.experiment.document import Document, Dumper, read, shown
 from hpcflow.experiment.problems import SENTENCES, Marks, problems
 from hpcflow.experiment.schema import ALTERNATIVES, Experiment
@@ -50,9 +51,12 @@ def load(
     found: list[Problem] = []
     facts, defaults = _reading(lambda: site.load(site_name), found) if site_name else (Document({}),) * 2
     said = _reading(lambda: (read(path, text), Document({})), found)[0]
-    flags = _reading(lambda: (overrides.layer(sets), Document({})), found)[0]
-    profile, bad = check(site.Site, facts, Marks(shown(site_name or ""), facts.values, facts.keys))
+    flags = overrides.layer(sets)
     unread = {problem.file for problem in found}
+    for document in (facts, said, flags):
+        found += document.problems
+    wrong = {(problem.file, problem.key) for problem in found}
+    profile, bad = check(site.Site, facts, Marks(shown(site_name or ""), facts.values, facts.keys))
     name = shown(str(path), 300)
     found += bad
     merged = Document({})
@@ -60,8 +64,14 @@ def load(
         merge(merged, layer)
     experiment, bad = check(Experiment, merged, marks := Marks(name, merged.values, merged.keys))
     # A layer that could not be read leaves keys out; what is missing then is its own affair.
-    missing = SENTENCES["missing"] if unread else None
-    found += [problem for problem in bad if problem.file not in unread and problem.message != missing]
+    missing = SENTENCES["missing"] if unread or flags.problems else None
+    found += [
+        problem
+        for problem in bad
+        if problem.file not in unread
+        and problem.message != missing
+        and (problem.file, problem.key) not in wrong
+    ]
     if found or experiment is None or profile is None:
         raise InputError(dict.fromkeys(found))
     return Loaded(
@@ -91,11 +101,13 @@ def dump(experiment: Experiment) -> str:
 
 
 def check(model: type[_M], document: Document, marks: Marks) -> tuple[_M | None, list[Problem]]:
-    """The model that ``document`` says, or its problems."""
+    """The model that ``document`` says, or its problems: those of single keys, and what can be told beside them by the
+    checks that look at several.
+    """
     try:
         return model.model_validate(document.value), []
     except ValidationError as error:
-        return None, list(problems(error, model, marks))
+        return None, [*problems(error, model, marks), *behind(error, model, document.value, marks)]
 
 
 def merge(below: Document, above: Document) -> None:

@@ -14,29 +14,26 @@ FILE = "--set"
 def layer(sets: Sequence[str]) -> Document:
     """One document of all overrides, a later one above an earlier one.
 
-    The line of a mark is the number of the --set, its column the place in it. Raises InputError.
+    The line of a mark is the number of the --set, its column the place in it.
     """
     result = Document({})
-    problems: list[Problem] = []
     for number, text in enumerate(sets, 1):
         dotted, equals, value_text = text.partition("=")
         path = tuple(dotted.split("."))
         if not equals or not all(path):
             message = "expected dotted.key=value (as in resources.nodes=4)"
-            problems.append(Problem(FILE, number, 1, shown(text), message))
+            result.problems.append(Problem(FILE, number, 1, shown(text), message))
             continue
         try:
             value, values, keys = fragment(value_text)
         except InputError as error:
-            problems += [_moved(problem, number, dotted) for problem in error.problems]
+            result.problems += [_moved(problem, number, dotted) for problem in error.problems]
             continue
         _put(result, path, value, Mark(FILE, number, len(dotted) + 2), Mark(FILE, number, 1))
         for inside, marks in ((values, result.values), (keys, result.keys)):
             marks.update(
                 {(*path, *key): Mark(FILE, number, len(dotted) + 1 + at.column) for key, at in inside.items()}
             )
-    if problems:
-        raise InputError(problems)
     return result
 
 

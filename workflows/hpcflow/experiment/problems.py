@@ -44,17 +44,26 @@ SENTENCES = {
 
 def problems(error: ValidationError, model: type[BaseModel], marks: Marks) -> Iterator[Problem]:
     """One problem a place: the arms of a union are folded into the sentence of the value they all refuse."""
-    places: dict[Key, list[dict[str, Any]]] = {}
-    for item in error.errors(include_url=False):
-        path = _path(item["loc"], model)
-        for at, message in item.get("ctx", {}).get("complaints", [((), item["msg"])]):
-            places.setdefault((*path, *at), []).append({**item, "msg": message})
-    for path, items in places.items():
+    for path, items in _places(error, model).items():
         yield marks.problem(
             path,
             _sentence(path, items, model),
             key=items[0]["type"] == "extra_forbidden" or items[0]["loc"][-1:] == ("[key]",),
         )
+
+
+def paths(error: ValidationError, model: type[BaseModel]) -> list[Key]:
+    """Where they stand, in the order of :func:`problems`."""
+    return list(_places(error, model))
+
+
+def _places(error: ValidationError, model: type[BaseModel]) -> dict[Key, list[dict[str, Any]]]:
+    places: dict[Key, list[dict[str, Any]]] = {}
+    for item in error.errors(include_url=False):
+        path = _path(item["loc"], model)
+        for at, message in item.get("ctx", {}).get("complaints", [((), item["msg"])]):
+            places.setdefault((*path, *at), []).append({**item, "msg": message})
+    return places
 
 
 class Marks:

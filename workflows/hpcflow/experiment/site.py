@@ -93,7 +93,7 @@ def split(document: Document) -> tuple[Document, Document]:
         target.update(
             {_tail(key): mark for key, mark in source.items() if key[:1] == ("defaults",) and len(key) > 1}
         )
-    return Document(facts, document.values, document.keys), below
+    return Document(facts, document.values, document.keys, document.problems), below
 
 
 def _tail(key: Key) -> Key:
