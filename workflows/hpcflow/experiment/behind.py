@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from hpcflow.errors import Problem
 from hpcflow.experiment.document import Key
-from hpcflow.experiment.problems import Marks, paths, problems
+from hpcflow.experiment.problems import Marks, paths, problems, unknown
 
 # Where a complaint stands -> the keys that it may be about. The longest beginning counts; one that is not here may
 # be about any key.
@@ -34,9 +34,12 @@ def behind(
 ) -> Iterator[Problem]:
     """The further problems of ``value``, beside those of ``error``."""
     wrong: list[Key] = []
+    meant: list[Key] = []  # where they were meant to stand: one that is misspelt is any of its section
     rest = dict(value)
     while new := [path for path in paths(error, model) if path not in wrong]:
         wrong += new
+        misspelt = unknown(error, model)
+        meant += [path[:-1] if path in misspelt else path for path in new]
         for path in new:
             _leave_out(rest, path)
         rest |= {key: given for key, given in NEEDED.items() if key in model.model_fields and key not in rest}
@@ -46,7 +49,7 @@ def behind(
         except ValidationError as following:
             error = following
         for path, problem in zip(paths(error, model), problems(error, model, marks), strict=True):
-            if path not in wrong and not any(_touches(path, left) for left in wrong):
+            if path not in wrong and not any(_touches(path, left) for left in meant):
                 yield problem
 
 

@@ -57,6 +57,12 @@ def paths(error: ValidationError, model: type[BaseModel]) -> list[Key]:
     return list(_places(error, model))
 
 
+def unknown(error: ValidationError, model: type[BaseModel]) -> set[Key]:
+    """Those of the places whose key there is not."""
+    places = _places(error, model).items()
+    return {path for path, items in places if items[0]["type"] == "extra_forbidden"}
+
+
 def _places(error: ValidationError, model: type[BaseModel]) -> dict[Key, list[dict[str, Any]]]:
     places: dict[Key, list[dict[str, Any]]] = {}
     for item in error.errors(include_url=False):
