@@ -33,6 +33,13 @@ def test_editors_are_told_of_it_by_every_example() -> None:
         )
 
 
+def test_the_profile_to_start_from_is_right() -> None:
+    profile = ROOT / "configs" / "sites" / "example.yaml"
+    assert "defaults:" in profile.read_text(encoding="utf-8")
+    checked = hpcflow("validate", ROOT / "configs" / "minimal.yaml", "--site", profile)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("words", [(), ("--site",)])
 def test_every_key_is_described_and_no_other_is_taken(words: tuple[str, ...]) -> None:
     schema = json.loads(hpcflow("schema", *words).stdout)
