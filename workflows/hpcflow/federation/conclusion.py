@@ -39,7 +39,7 @@ class Answers:
     earlier: Mapping[str, int] = field(default_factory=dict)  # of late updates of earlier rounds: which
 
 
-def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: float = 0.0) -> bool:
+def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: float | None = 0.0) -> bool:
     """Commit ``round``; False where it is committed already. Raises RunError when too few updates can be used: the
     run stops there and can be resumed.
     """
@@ -71,6 +71,7 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
             minimum=plan.needed(round),
             digest=True,
             ranks=ranks,
+            patience_s=patience_s,
         )
     except TooFew as error:
         refused = {**answers.refused, **_refused(error.refused)}

@@ -117,7 +117,7 @@ def open_data(data: Data, place: Place, strategy: Strategy) -> Packed:
         open_packed(packed_path(place.cache, found))
         return found
 
-    return open_packed(packed_path(place.cache, agreed(strategy, key)), patience_s=60.0)
+    return open_packed(packed_path(place.cache, agreed(strategy, key)), patience_s=None)
 
 
 class TrainingJob:

@@ -144,7 +144,7 @@ class UnetLearner:
         if member.phantom:
             data, folder = data.model_copy(update={"phantom": member.phantom}), ""
         packed = open_packed(
-            Path(agreed(self.strategy, lambda: str(prepare(data, folder, cache)))), patience_s=60.0
+            Path(agreed(self.strategy, lambda: str(prepare(data, folder, cache)))), patience_s=None
         )
         fraction, seed = training.data.validation_fraction, plan.rules.seed
         if member.data or member.phantom:

@@ -64,7 +64,7 @@ def packed_path(cache: Path, key: str) -> Path:
     return cache / f"packed-{key}"
 
 
-def open_packed(path: Path, *, patience_s: float = 0.0) -> Packed:
+def open_packed(path: Path, *, patience_s: float | None = 0.0) -> Packed:
     """Map a cache into memory after comparing its files' sizes with its manifest.
 
     ``patience_s``: how long to wait for a cache that another node published. Raises RunError where there is
