@@ -18,8 +18,9 @@ from hpcflow.errors import HpcflowError, InputError, RunError
 from hpcflow.experiment.schema import Data, Training
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.storage import stripes
+from hpcflow.storage.broadcast import broadcast
 from hpcflow.storage.publish import read_manifest, read_published
-from hpcflow.storage.staging import Stage, Staged, readers_here, stage
+from hpcflow.storage.staging import Readers, Stage, Staged, readers_here, stage
 from hpcflow.storage.stripes import Policy
 from hpcflow.training import checkpoint
 from hpcflow.training.checkpoint import Progress
@@ -155,18 +156,26 @@ class TrainingJob:
         if self.place.stage == "none":
             return packed, Staged(packed.path, "not asked for")
         leads = self.strategy.rank == 0
-        manifest = read_manifest(packed.path)
-        assert manifest is not None  # it was read a moment ago
-        say = (lambda text: print(text, flush=True)) if leads else lambda _: None
-        staged = stage(packed.path, manifest, self.place.stage, readers_here(), say=say)
-        if leads:
-            how = f"copied in {staged.seconds:.1f} s" if staged.bytes else "read where it is"
-            print(f"data {how}: {staged.why}", flush=True)
-        if not staged.bytes:
-            self.strategy.sum(np.zeros(1))
-            return packed, staged
-        near = open_packed(staged.path)
-        self.strategy.sum(np.zeros(1))  # every rank has it open: the names may go
+        found = read_manifest(packed.path)
+        assert found is not None  # it was read a moment ago
+        manifest = found
+
+        def say(text: str) -> None:
+            if leads:
+                print(text, flush=True)
+
+        def send() -> str:
+            begin, how = broadcast(packed.path, manifest)
+            say(f"data: {how}")
+            return begin
+
+        brought = agreed(self.strategy, send) if self.place.stage == "sbcast" else ""
+        readers = Readers(readers_here(), self.strategy.size, self.training.epochs)
+        staged = stage(packed.path, manifest, self.place.stage, readers, brought=brought, say=say)
+        how = f"copied in {staged.seconds:.1f} s" if staged.bytes else "read where it is"
+        say(f"data {how}: {staged.why}")
+        near = open_packed(staged.path) if staged.bytes else packed
+        self.strategy.sum(np.zeros(1))  # every rank knows, and has it open: the names may go
         staged.remove()
         return near, staged
 
