@@ -19,7 +19,8 @@ def lfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tools.mkdir()
     fake = tools / "lfs"
     fake.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{calls}"\ncat "{tmp_path}/answer" 2>/dev/null\nexit "${{LFS:-0}}"\n'
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{calls}"\n'
+        f'cat "{tmp_path}/answer$3" "{tmp_path}/answer-$1" 2>/dev/null\nexit "${{LFS:-0}}"\n'
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -54,6 +55,8 @@ def test_nothing_is_done_where_it_may_not_or_cannot(
     assert stripes.prepare(tmp_path, GIB, 1, "off", LUSTRE).count is None
     nfs = stripes.prepare(tmp_path, GIB, 1, table=(Mount("/", "nfs4", "server:/x"),))
     assert nfs.why == "nfs4 has no stripes"
+    said = mounts.over({str(tmp_path): {"stripes": False}}, LUSTRE)
+    assert stripes.prepare(tmp_path, GIB, 1, table=said).why == "the site's profile allows none there"
     assert not lfs.exists()
     monkeypatch.setenv("LFS", "1")
     assert stripes.prepare(tmp_path, GIB, 1, table=LUSTRE).why.startswith("lfs refused")
@@ -77,11 +80,36 @@ def test_a_packed_cache_is_laid_out_before_it_is_written(
     assert manifest is not None and manifest.about["stripes"] == 1
 
 
-def test_a_quota_counts_where_it_is_less_than_what_is_free(lfs: Path, tmp_path: Path) -> None:
-    (tmp_path / "answer").write_text(f"{tmp_path}\n   900  0  1000  -  5  0  25  -\n")
+def test_the_least_of_all_quotas_counts(lfs: Path, tmp_path: Path) -> None:
+    answers = {"-u": "900  0  1000  -  5  0  25  -", "-g": "0 0 99 - 5 0 0 -", "-p": "2 0 99 - 1 0 9 -"}
+    for flag, text in answers.items():
+        (tmp_path / f"answer{flag}").write_text(f"{tmp_path}\n   {text}\n")
+    (tmp_path / "answer-project").write_text(f"  77 P {tmp_path}\n")
     found = space.room(tmp_path, LUSTRE)
-    assert (found.bytes, found.files, found.whose) == (100 * 1024, 20, "your quota")
-    assert lfs.read_text() == f"quota -q -u {os.getuid()} {tmp_path}\n"
+    assert (found.bytes, found.whose) == (97 * 1024, "the quota of project 77")
+    assert (found.files, found.whose_files) == (8, "the quota of project 77")
+    group = tmp_path.stat().st_gid if tmp_path.stat().st_mode & 0o2000 else os.getegid()
+    assert lfs.read_text().splitlines() == [
+        f"project -d {tmp_path}",
+        f"quota -q -u {os.getuid()} {tmp_path}",
+        f"quota -q -g {group} {tmp_path}",
+        f"quota -q -p 77 {tmp_path}",
+    ]
+    (tmp_path / "answer-project").write_text(f"   0 - {tmp_path}\n")
+    assert space.room(tmp_path, LUSTRE).whose == "your group's quota"
+
+
+def test_elsewhere_the_command_quota_is_asked(lfs: Path, tmp_path: Path) -> None:
+    (lfs.parent / "bin" / "lfs").rename(lfs.parent / "bin" / "quota")
+    (tmp_path / "answer-u").write_text("")
+    (tmp_path / "answer--w").write_text(
+        "Disk quotas for user me (uid 1000): \n"
+        "     Filesystem  blocks   quota   limit   grace   files   quota   limit   grace\n"
+        "server:/home    500*    400     600  1700000000      17       0       0       0\n"
+    )
+    found = space.room(tmp_path, (Mount("/", "nfs4", "server:/home"),))
+    assert (found.bytes, found.whose) == (100 * 1024, "your quota")
+    assert lfs.read_text().splitlines()[0] == "-w -p -u -f /"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +118,12 @@ def test_a_quota_counts_where_it_is_less_than_what_is_free(lfs: Path, tmp_path: 
         ("/lustre 900 0 1000 - 5 0 25 -", (100 * 1024, 20)),
         ("/lustre 1100* 1000 1200 6d 5 0 0 -", (100 * 1024, None)),
         ("/lus tre 8/x [900] 0 0 - 5 0 0 -", (None, None)),
+        ("/lus 8 900 0 1000 - 5* 3 9 6d\n", (100 * 1024, 4)),
+        (
+            "/lustre 900 0 1000 - 5 0 25 -\nuid 1 is using default block quota setting\n"
+            "uid 1 is using default file quota setting\n",
+            (100 * 1024, 20),
+        ),
         ("Disk quotas are off", (None, None)),
         ("", (None, None)),
     ],

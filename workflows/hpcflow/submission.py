@@ -26,7 +26,7 @@ from hpcflow.jobs import registry, shell, trials
 from hpcflow.jobs.layout import Layout, lay_out
 from hpcflow.jobs.rundir import RunDir, new_id
 from hpcflow.jobs.trials import TrialRow, Trials
-from hpcflow.storage.need import ensure as room_for
+from hpcflow.storage.need import Need, needs
 
 VERSIONS_OF = (
     "tensorflow-cpu",
@@ -49,6 +49,7 @@ class Submission:
     why: str
     target: Target
     layout: Layout
+    learning: tuple[Experiment, ...]
 
     @property
     def run(self) -> RunDir:
@@ -60,13 +61,17 @@ class Submission:
         """Of a sweep."""
         return self.layout.trials
 
+    def needs(self) -> list[Need]:
+        """What the run writes and the room for it. Raises InputError, with the numbers, where it does not fit."""
+        return needs(self.loaded, self.learning)
+
     def preflight(self) -> dict[str, str]:
         """Expected start of each job; nothing is written or queued. Raises SiteError with Slurm's reason."""
         return self.engine.preflight(self.layout.scripts)
 
     def submit(self) -> None:
         """Ask, try the image if there is one, write the run directory, queue."""
-        room_for(self.loaded, sum(len(job.indices) for job in self.layout.graph if job.launch))
+        self.needs()
         if self.loaded.experiment.container:
             from hpcflow.containers.checked import ensure
 
@@ -118,6 +123,7 @@ def prepare(
         choice.why,
         place,
         lay_out(run, plan.graph, dump(experiment), about, experiment.name, plan.experiments, plan.trials),
+        plan.learning,
     )
 
 
