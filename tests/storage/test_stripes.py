@@ -1,13 +1,19 @@
 """Lustre's stripes by a fake lfs that records its calls: the one fake here, for want of a Lustre."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from federation.federations import sets, submit
+from hpcflow.jobs.job import Allocation
 from hpcflow.storage import mounts, space, stripes
 from hpcflow.storage.mounts import Mount
+from hpcflow.storage.publish import read_manifest
 from hpcflow.storage.stripes import GIB, MIB
+from hpcflow.training.prepare import main
+from training.training_runs import make_run
 
 LUSTRE = (Mount("/", "lustre", "mds:/fs"),)
 
@@ -64,20 +70,35 @@ def test_nothing_is_done_where_it_may_not_or_cannot(
     assert stripes.prepare(tmp_path, GIB, 1, table=LUSTRE).why == "there is no lfs here"
 
 
-def test_a_packed_cache_is_laid_out_before_it_is_written(
-    lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("allocation", "count"), [(Allocation(), 1), (Allocation(2, 3), 4)])
+def test_a_packed_cache_is_laid_out_for_the_ranks_before_it_is_written(
+    lfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allocation: Allocation, count: int
 ) -> None:
-    from hpcflow.experiment.schema import Data, Phantom
-    from hpcflow.storage.publish import read_manifest
-    from hpcflow.training.prepare import prepare
-
-    monkeypatch.setattr(mounts, "here", lambda: LUSTRE)
-    data = Data(phantom=Phantom(subjects=2, shape=(16, 16, 16)), crop=(16, 16, 16))
-    path = prepare(data, "", tmp_path / "cache")
+    monkeypatch.setenv(mounts.VARIABLE, json.dumps({str(tmp_path): {"type": "lustre"}}))
+    data = {"phantom": {"subjects": 16, "shape": [32, 32, 32]}, "crop": [32, 32, 32]}  # 1 MiB
+    run, _ = make_run(tmp_path / "run", {"data": data}, allocation=allocation)
+    assert main(["--cache", str(tmp_path / "cache"), str(run), "train", "0"]) == 0
     calls = lfs.read_text().splitlines()
-    assert len(calls) == 1 and calls[0].startswith("setstripe --stripe-count 1 ")
+    assert len(calls) == 1 and calls[0].startswith(f"setstripe --stripe-count {count} ")
+    (path,) = (tmp_path / "cache").glob("packed-*")
     manifest = read_manifest(path)
-    assert manifest is not None and manifest.about["stripes"] == 1
+    assert manifest is not None and manifest.about["stripes"] == count
+
+
+def test_aggregates_are_laid_out_for_who_begins_with_them_and_that_is_recorded(
+    lfs: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(json.dumps({"file_systems": {str(tmp_path): {"type": "lustre"}}}))
+    more = ("--set", "training.model.parameters=400000", *sets(execution="inprocess", rounds=2))
+    run = submit(tmp_path / "x", "--engine", "local", "--site", str(site), *more)
+    calls = [line for line in lfs.read_text().splitlines() if line.startswith("setstripe")]
+    assert calls == [f"setstripe --stripe-count 4 {run}/rounds/{number:04d}" for number in (1, 2)]
+    said = json.loads((run / "rounds/0002/times/aggregate.json").read_text())["stripes"]
+    assert (said["count"], said["why"]) == (
+        4,
+        f"{(run / 'rounds/0001/model.safetensors').stat().st_size} bytes a file, 3 reader(s)",
+    )
 
 
 def test_the_least_of_all_quotas_counts(lfs: Path, tmp_path: Path) -> None:

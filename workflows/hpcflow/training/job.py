@@ -7,7 +7,7 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,9 +200,9 @@ class TrainingJob:
     def _groups(self) -> tuple[list[Any], list[Any]]:
         return self.steps.model.variables, self.steps.optimizer.variables
 
-    def run(self, started: float) -> None:
+    def run(self, started: float, notes: Mapping[str, Any]) -> None:
         """Train from the last checkpoint to the last epoch. ``started``: time.perf_counter() when the process
-        began.
+        began; ``notes`` stand in the last line of the metrics.
         """
         training, leads = self.training, self.strategy.rank == 0
         terminal, log = Terminal(training.epochs), MetricsLog(self.place.metrics)
@@ -239,7 +239,8 @@ class TrainingJob:
                 times |= {"stage_s": self.staged.seconds, "staged_bytes": self.staged.bytes}
             total = {"total_s": round(time.perf_counter() - started, 3), "resumed_from": first}
             log.append(
-                "end", {**_summary(last, progress), **times, **total, **used, "ranks": self.strategy.size}
+                "end",
+                {**_summary(last, progress), **times, **total, **used, **notes, "ranks": self.strategy.size},
             )
 
     def _used(self) -> dict[str, float]:
@@ -296,13 +297,14 @@ def run_job(training: Training, place: Place, started: float, planned: int | Non
     """
     configure_tensorflow(training.deterministic)
     strategy = load_strategy(training.strategy)
+    notes: dict[str, Any] = {}
     try:
         expect_size(strategy, planned)
         if strategy.rank == 0:
             place.metrics.parent.mkdir(parents=True, exist_ok=True)
             place.checkpoints.mkdir(parents=True, exist_ok=True)
             size = checkpoint_bytes(training.model, len(training.data.modalities))
-            stripes.prepare(place.checkpoints, size, 1, place.stripes)
-        TrainingJob(training, place, strategy).run(started)
+            notes["stripes"] = stripes.prepare(place.checkpoints, size, 1, place.stripes).to_json()
+        TrainingJob(training, place, strategy).run(started, notes)
     finally:
         strategy.close()
