@@ -53,7 +53,8 @@ def test_the_same_experiment_here_and_on_two_nodes_of_slurm(cluster: Cluster, tm
     lustre = ("--site", str(a_lustre(folders[0])))
     path = f"{folders[0]}:{os.environ['PATH']}"
     here, printed, _ = train(folders[0], "--engine", "local", *lustre, env={**state, "PATH": path})
-    there, _, followed = train(folders[1], env={**state, **cluster.env})
+    sent = ("--set", "storage.stage=sbcast")
+    there, _, followed = train(folders[1], *sent, env={**state, **cluster.env})
 
     # The table and the place of the CSV are what the first command ends with.
     assert str(here / "results.csv") in printed
@@ -76,6 +77,9 @@ def test_the_same_experiment_here_and_on_two_nodes_of_slurm(cluster: Cluster, tm
     assert [rank["node"] for rank in ranks] == [0, 1]
     assert "rank 1" in (there / "jobs/train/out.log").read_text()  # --report-bindings
 
+    # Data came to the nodes by Slurm's broadcast.
+    assert "were broadcast by sbcast" in (there / "jobs/train/out.log").read_text()
+
     # What was laid out over Lustre's servers is recorded: packed data that two ranks read, checkpoints that one writes.
     (packed,) = (here.parents[1] / ".cache").glob("packed-*/manifest.json")
     assert json.loads(packed.read_text())["about"]["stripes"] == 4
@@ -83,6 +87,7 @@ def test_the_same_experiment_here_and_on_two_nodes_of_slurm(cluster: Cluster, tm
         json.loads((run / "jobs/train/metrics.jsonl").read_text().splitlines()[-1]) for run in (here, there)
     ]
     assert ends[0]["stripes"]["count"] == 1
+    assert "staged_bytes" not in ends[0] and ends[1]["staged_bytes"] > 2**20
     assert ends[1]["stripes"]["count"] is None and "has no stripes" in ends[1]["stripes"]["why"]
 
     # A report of both, whatever the engine.

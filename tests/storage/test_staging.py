@@ -209,6 +209,27 @@ def test_whatever_ends_the_copy_is_told_to_the_others(
     assert not list(tmp_path.glob("hpcflow-stage-job/packed*")), "no half of a copy"
 
 
+def test_a_claim_of_another_user_is_not_waited_for_nor_read(
+    data: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    """Names in /tmp can be guessed. A link is as much somebody else's, and can be made without being another user."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "hpcflow-stage-job").symlink_to("theirs")
+    with pytest.raises(RunError, match="hpcflow-stage-job is somebody else's"):
+        stage(*data, "local", Readers(), scratch=tmp_path, name="job")
+
+
+def test_old_broadcasts_and_half_made_claims_go(tmp_path: Path) -> None:
+    (tmp_path / "hpcflow-stage-0-7.images.npy").write_text("new")
+    (tmp_path / "hpcflow-stage-0-6.images.npy").write_text("old")
+    (tmp_path / ".hpcflow-stage-0-6.host.1.tmp").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("hpcflow-stage-0-6.images.npy", ".hpcflow-stage-0-6.host.1.tmp", "other"):
+        os.utime(tmp_path / name, (0, 0))
+    staging.remove_leftovers(tmp_path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["hpcflow-stage-0-7.images.npy", "other"]
+
+
 BROADCAST = """
 import json
 from pathlib import Path

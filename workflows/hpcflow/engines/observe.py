@@ -37,9 +37,9 @@ def observe(
 ) -> Iterator[Tick]:
     """Yield a tick at once and one after each delay of Poll, the last when no task is active.
 
-    A task that is `unknown` is given ``patience_s`` more: on NFS its record may take that long to be seen
-    here. A scheduler that does not answer for a while (a transient SiteError) is asked again at the next
-    tick; any other error is raised.
+    A task that is `unknown` is given ``patience_s`` more (None: as the run's file system says): on NFS its record may
+    take that long to be seen here. A scheduler that does not answer for a while (a transient SiteError) is asked again
+    at the next tick; any other error is raised.
     """
     if patience_s is None:
         patience_s = max(SETTLE_S, patience(run.path))

@@ -14,7 +14,7 @@ from shutil import which
 from hpcflow.storage import mounts
 from hpcflow.storage.mounts import Mount
 
-QUOTA_S = 10.0
+QUOTA_S = 5.0
 
 
 # path, KiB used, soft, hard, grace, files used, soft, hard, grace; a star or brackets mark a number.

@@ -12,6 +12,7 @@ the others see at once that it died, and what a killed job left is removed by th
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -170,9 +171,9 @@ def stage(
 
     def make() -> Decision:
         there = {name: Path(brought + name) for name in manifest.files if brought}
-        free = shutil.disk_usage(place).free + sum(p.stat().st_size for p in there.values() if p.exists())
-        decision = decide(wanted, size, readers, mounts.of(source, table), near, free)
         try:
+            free = shutil.disk_usage(place).free + sum(p.stat().st_size for p in there.values() if p.exists())
+            decision = decide(wanted, size, readers, mounts.of(source, table), near, free)
             if decision.copy:
                 _copy(source, manifest, home / source.name, there, say)
         finally:
@@ -218,9 +219,13 @@ def _claim(home: Path) -> bool:
         made.rename(home)  # onto a folder that is not empty, as every claim is, this fails
     except OSError:
         shutil.rmtree(made, ignore_errors=True)
-        if home.is_dir():
-            return False
-        raise
+        if not os.path.lexists(home):
+            raise
+        found = home.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            # In a folder that all may write, a name that can be guessed may be anybody's, and so may the data in it.
+            raise PermissionError(errno.EACCES, f"{home.name} is somebody else's (remove it)") from None
+        return False
     return True
 
 
@@ -245,17 +250,15 @@ def _abandoned(home: Path) -> bool:
 
 def remove_leftovers(place: Path) -> None:
     """Remove what killed processes of this user left in ``place``, a folder of the node's own. A broadcast file is
-    nobody's until it is moved: it goes when it is old.
+    nobody's until it is moved, nor is a claim that has no name yet: they go when they are old.
     """
-    for path in place.glob(f"{PREFIX}*"):
+    for path in (*place.glob(f"{PREFIX}*"), *place.glob(f".{PREFIX}*")):
         with contextlib.suppress(OSError):
             found = path.lstat()
-            if found.st_uid != os.getuid():
-                continue
-            if stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > LEFTOVERS_S:
-                path.unlink()
-            elif stat.S_ISDIR(found.st_mode) and _abandoned(path):
-                shutil.rmtree(path, ignore_errors=True)
+            claim = stat.S_ISDIR(found.st_mode) and path.name.startswith(PREFIX)
+            left = _abandoned(path) if claim else time.time() - found.st_mtime > LEFTOVERS_S
+            if found.st_uid == os.getuid() and left:
+                shutil.rmtree(path, ignore_errors=True) if stat.S_ISDIR(found.st_mode) else path.unlink()
 
 
 def _lead(home: Path, make: Callable[[], Decision]) -> Verdict:
