@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcflow.errors import RunError
 from hpcflow.experiment import Experiment, Loaded
-from hpcflow.experiment.schema import UNETS, Data
+from hpcflow.experiment.schema import UNETS, Phantom
 from hpcflow.jobs import shell
 from hpcflow.jobs.rundir import RunDir
 from hpcflow.storage import mounts
@@ -63,9 +64,9 @@ def parts(learning: Sequence[Experiment]) -> list[Part]:
         what = f"{len(trained)} x {KEPT} checkpoints of " + ("at most " if len(set(sizes)) > 1 else "")
         found.append(Part("storage.runs", what + human(max(sizes)), KEPT * sum(sizes), len(trained) * FILES))
     found += _joined(part for one in learning if one.federation for part in _rounds(one))
-    packed = {key: size for one in learning for key, size in _data_sets(one)}
-    if packed:
-        found.append(Part("storage.cache", "packed data", sum(packed.values())))
+    sets = dict.fromkeys(found for one in learning for found in _data_sets(one))
+    if packed := sum(map(_to_pack, sets)):
+        found.append(Part("storage.cache", "packed data", packed))
     return found
 
 
@@ -118,26 +119,42 @@ def _joined(found: Iterable[Part]) -> list[Part]:
     ]
 
 
-def _data_sets(experiment: Experiment) -> Iterator[tuple[str, int]]:
-    """Data sets that are going to be packed, and how large that is; those that are packed, or not seen here, are not
-    counted.
-    """
+@dataclass(frozen=True)
+class _DataSet:
+    """A data set that somebody learns from: of thousands of trials most share one."""
+
+    folder: str | None
+    phantom: Phantom | None
+    channels: int
+    crop: tuple[int, int, int]
+    cache: str
+
+
+def _data_sets(experiment: Experiment) -> Iterator[_DataSet]:
     training, storage, rules = experiment.training, experiment.storage, experiment.federation
     if training.model.name not in UNETS or experiment.flow == "evaluation":
         return
     own = [(member.data, member.phantom) for member in rules.members] if rules else [(None, None)]
     for folder, phantom in dict.fromkeys(own):
-        data = training.data.model_copy(update={"phantom": phantom}) if phantom else training.data
-        found = None if phantom else folder or storage.data
-        subjects = _subjects(found) if found else data.phantom.subjects if data.phantom else 0
-        if subjects and not _is_packed(Path(_expanded(storage.cache or "")), data, subjects):
-            yield repr((found, data.phantom, data.modalities, data.crop)), packed_bytes(data, subjects)
+        yield _DataSet(
+            None if phantom else folder or storage.data,
+            phantom or training.data.phantom,
+            len(training.data.modalities),
+            training.data.crop,
+            storage.cache or "",
+        )
 
 
-def packed_bytes(data: Data, subjects: int) -> int:
+def _to_pack(found: _DataSet) -> int:
+    """Bytes of a data set that is going to be packed; 0 of one that is packed, or not seen here."""
+    phantoms = found.phantom.subjects if found.phantom else 0
+    subjects = _subjects(found.folder) if found.folder else phantoms
+    return 0 if _is_packed(found, subjects) else packed_bytes(found.crop, found.channels, subjects)
+
+
+def packed_bytes(crop: tuple[int, int, int], channels: int, subjects: int) -> int:
     """Images as float16 and labels as uint8 (training/data/cache.py)."""
-    x, y, z = data.crop
-    return subjects * x * y * z * (2 * len(data.modalities) + 1)
+    return subjects * math.prod(crop) * (2 * channels + 1)
 
 
 def _subjects(folder: str) -> int:
@@ -148,15 +165,15 @@ def _subjects(folder: str) -> int:
         return 0
 
 
-def _is_packed(cache: Path, data: Data, subjects: int) -> bool:
+def _is_packed(found: _DataSet, subjects: int) -> bool:
     """Whether a packed set of that many subjects, channels and voxels is there: a guess that reads no image."""
-    for path in cache.glob(f"packed-*/{MANIFEST}"):
+    for path in Path(_expanded(found.cache)).glob(f"packed-*/{MANIFEST}"):
         try:
             about = Manifest.from_json(path.read_text(encoding="utf-8")).about
             shape = (about["crop"], len(about["modalities"]), len(about["subjects"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if shape == (list(data.crop), len(data.modalities), subjects):
+        if shape == (list(found.crop), found.channels, subjects):
             return True
     return False
 
