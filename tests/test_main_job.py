@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ def losses(run: Path) -> list[float]:
     return [event["loss"] for event in map(json.loads, lines) if event["event"] == "epoch"]
 
 
+def a_lustre(folder: Path) -> Path:
+    """A site's profile that takes ``folder`` for a Lustre, and an `lfs` in it that agrees to everything."""
+    (folder / "lfs").write_text("#!/bin/sh\n")
+    (folder / "lfs").chmod(0o755)
+    (folder / "site.yaml").write_text(json.dumps({"file_systems": {str(folder): {"type": "lustre"}}}))
+    return folder / "site.yaml"
+
+
 def row(path: Path) -> dict[str, str]:
     with path.open() as file:
         (only,) = csv.DictReader(file)
@@ -41,8 +50,11 @@ def test_the_same_experiment_here_and_on_two_nodes_of_slurm(cluster: Cluster, tm
     folders = [tmp_path / "here", tmp_path / "clus ter"]
     for folder in folders:
         folder.mkdir()
-    here, printed, _ = train(folders[0], "--engine", "local", env=state)
-    there, _, followed = train(folders[1], env={**state, **cluster.env})
+    lustre = ("--site", str(a_lustre(folders[0])))
+    path = f"{folders[0]}:{os.environ['PATH']}"
+    here, printed, _ = train(folders[0], "--engine", "local", *lustre, env={**state, "PATH": path})
+    sent = ("--set", "storage.stage=sbcast")
+    there, _, followed = train(folders[1], *sent, env={**state, **cluster.env})
 
     # The table and the place of the CSV are what the first command ends with.
     assert str(here / "results.csv") in printed
@@ -64,6 +76,19 @@ def test_the_same_experiment_here_and_on_two_nodes_of_slurm(cluster: Cluster, tm
     ranks = json.loads((there / "jobs/train/rankmap.json").read_text())["ranks"]
     assert [rank["node"] for rank in ranks] == [0, 1]
     assert "rank 1" in (there / "jobs/train/out.log").read_text()  # --report-bindings
+
+    # Data came to the nodes by Slurm's broadcast.
+    assert "were broadcast by sbcast" in (there / "jobs/train/out.log").read_text()
+
+    # What was laid out over Lustre's servers is recorded: packed data that two ranks read, checkpoints that one writes.
+    (packed,) = (here.parents[1] / ".cache").glob("packed-*/manifest.json")
+    assert json.loads(packed.read_text())["about"]["stripes"] == 4
+    ends = [
+        json.loads((run / "jobs/train/metrics.jsonl").read_text().splitlines()[-1]) for run in (here, there)
+    ]
+    assert ends[0]["stripes"]["count"] == 1
+    assert "staged_bytes" not in ends[0] and ends[1]["staged_bytes"] > 2**20
+    assert ends[1]["stripes"]["count"] is None and "has no stripes" in ends[1]["stripes"]["why"]
 
     # A report of both, whatever the engine.
     table = tmp_path / "both.csv"

@@ -1,6 +1,7 @@
 """Update files: what is written is read back, by the safetensors library too; what is damaged is refused."""
 
 import contextlib
+import errno
 import json
 import os
 import struct
@@ -138,6 +139,24 @@ def test_damaged_is_refused_and_the_others_are_merged(tmp_path: Path, reason: st
     assert len(caught.value.refused) == 1
     assert not (tmp_path / "more").exists()
     assert not list(tmp_path.glob(".*")), "nothing half made is left"
+
+
+def test_an_update_that_was_replaced_under_the_reader_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS says ESTALE where a name led to a file that another one has replaced."""
+    paths = [write(tmp_path, f"u{index}", tensors(index)) for index in range(3)]
+    real, stale = os.open, [paths[1]]
+
+    def opened(path: Any, *arguments: Any, **named: Any) -> int:
+        if path in stale:
+            stale.remove(path)
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+    assert merge(paths, "fedavg", tmp_path / "out").accepted == ("u0", "u1", "u2")
+    assert not stale
 
 
 @pytest.mark.parametrize("strategy", ["median", "krum", "geometricmedian", "bulyan"])

@@ -1,8 +1,11 @@
-"""Publishing under faults: killed at every system call, a full disk, short writes, a stale listing, two writers."""
+"""Publishing under faults: killed at every system call, a full disk, short writes, a stale listing, two writers; and
+a real client that goes on not seeing a name."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 
-from hpcflow.storage import publish
+from hpcflow.storage import mounts, publish
 
 CALLS = ("open", "write", "fsync", "close", "rename", "unlink", "mkdir", "rmdir")
 
@@ -175,6 +180,144 @@ def test_a_reader_outlasts_a_stale_listing(
     monkeypatch.setattr(Path, "iterdir", listing)
     assert publish.read_published(tmp_path / "file", patience_s=5) == b"here"
     assert (opened, listed) == (3, 3)
+
+
+@contextlib.contextmanager
+def caching_client(back: Path, mount: Path, seconds: int) -> Iterator[None]:
+    """``back`` mounted once more, by a client that remembers absent names for so long, as NFS's does: the kernel's own
+    cache of names, over FUSE.
+    """
+    if not which("bindfs"):
+        reason = "bindfs is missing (Debian: apt-get install bindfs fuse3)"
+        pytest.fail(reason, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    back.mkdir()
+    mount.mkdir()
+    cache = ",".join(f"{kind}_timeout={seconds}" for kind in ("negative", "entry", "attr"))
+    client = subprocess.Popen(["bindfs", "-f", "-o", cache, back, mount])
+    try:
+        while not mount.is_mount():
+            assert client.poll() is None
+            time.sleep(0.02)
+        yield
+    finally:
+        client.terminate()  # it unmounts
+        client.wait()
+
+
+def test_a_reader_outlasts_a_kernel_that_remembers_absent_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back, here = tmp_path / "back", tmp_path / "a mount"
+    monkeypatch.setenv(mounts.VARIABLE, json.dumps({str(here): {"type": "nfs", "attribute_cache": 2}}))
+    with caching_client(back, here, 2):
+        names = ["a", "b", publish.MANIFEST]
+        assert not any((here / name).exists() for name in ["late", *names])  # and this is remembered
+        publish.publish_text(back / "late", "here")
+        publish.publish_manifest(back, {n: publish.publish_text(back / n, n) for n in names[:2]}, {})
+        assert not (here / "late").exists() and publish.read_manifest(here) is None
+        with pytest.raises(FileNotFoundError):
+            publish.read_published(here / "late", patience_s=0)
+        manifest = publish.read_manifest(back)
+        assert manifest is not None and "a cannot be read" in str(
+            publish.damage(here, manifest, patience_s=0)
+        )
+        with ThreadPoolExecutor() as pool:
+            late = pool.submit(publish.read_published, here / "late")
+            whole = pool.submit(publish.damage, here, manifest)
+            assert publish.read_manifest(here, patience_s=None) == manifest
+            assert late.result() == b"here" and whole.result() is None
+
+
+def test_patience_is_what_the_profile_or_the_mount_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE", "/store")
+    said = {
+        "${STORE}/fast": {"attribute_cache": 4},
+        "/store": {"type": "lustre", "stripes": False},
+        "$NO/x": {},
+    }
+    table = mounts.over(
+        said,
+        [
+            mounts.Mount("/", "ext4", "/dev/sda"),
+            mounts.Mount("/store/home", "nfs4", "server:/home", {"actimeo": "9"}),
+            mounts.Mount("/else", "nfs", "server:/else", {"acdirmax": "30", "acregmax": "20"}),
+        ],
+    )
+
+    def seen(path: str) -> tuple[str, int | None, bool]:
+        mount = mounts.under(path, table)
+        assert mount is not None
+        return mount.kind, mount.attribute_cache, mount.stripes
+
+    assert seen("/store/x") == ("lustre", None, False)
+    assert seen("/store/home/me") == ("lustre", None, False)
+    assert seen("/store/fast/x") == ("ext4", 4, True)
+    assert seen("/else/x") == ("nfs", 30, True) and seen("/x") == ("ext4", None, True)
+    for kind, seconds in (("nfs", 60.0), ("lustre", 60.0), ("ext4", 0.0)):
+        monkeypatch.setattr(mounts, "here", lambda kind=kind: (mounts.Mount("/", kind, "x"),))
+        assert publish.patience(tmp_path / "not" / "yet") == seconds
+
+
+def test_names_are_flushed_after_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents before the name, and the name before anybody is told: else a crash of the server takes one of them."""
+    calls: list[tuple[str, str]] = []
+    names: dict[int, str] = {}
+    real = {name: getattr(os, name) for name in ("open", "fsync", "close", "rename")}
+
+    def opened(path: Any, *arguments: Any, **named: Any) -> int:
+        descriptor: int = real["open"](path, *arguments, **named)
+        names[descriptor] = Path(path).name
+        return descriptor
+
+    def noted(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            first = arguments[0]
+            what = names[first] if isinstance(first, int) else Path(arguments[1]).name
+            calls.append((name, "temporary" if what.endswith(".tmp") else what))
+            return real[name](*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "open", opened)
+    for name in ("fsync", "close", "rename"):
+        monkeypatch.setattr(os, name, noted(name))
+    publish.publish_text(tmp_path / "file", "text")
+    flushed = [("fsync", "temporary"), ("close", "temporary"), ("rename", "file")]
+    assert calls == [*flushed, ("fsync", tmp_path.name), ("close", tmp_path.name)]
+    calls.clear()
+    with publish.publishing_directory(tmp_path / "folder") as made:
+        publish.publish_text(made / "file", "text")
+    assert calls[:5] == [*flushed, ("fsync", "temporary"), ("close", "temporary")]
+    assert calls[5:] == [
+        ("fsync", "temporary"), ("close", "temporary"),
+        ("rename", "folder"), ("fsync", tmp_path.name), ("close", tmp_path.name),
+    ]  # fmt: skip
+
+
+def test_a_rename_whose_answer_was_lost_is_found_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An NFS server that is asked again after it has renamed says that there is no such name."""
+    real = os.rename
+
+    def lost(source: Any, target: Any) -> None:
+        real(source, target)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def swept(source: Any, target: Any) -> None:
+        Path(source).unlink()
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", lost)
+    for text in ("ours", "ours again"):
+        publish.publish_text(tmp_path / "file", text)
+        assert (tmp_path / "file").read_text() == text
+    monkeypatch.setattr(os, "rename", swept)
+    with pytest.raises(FileNotFoundError):
+        publish.publish_text(tmp_path / "file", "never")
+    assert (tmp_path / "file").read_text() == "ours again"
 
 
 def test_two_writers_of_one_name_leave_the_whole_of_one(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
         if strategy.rank == 0:
             folder.mkdir(parents=True)
         TrainingJob(training, Place("", cache, folder / "metrics.jsonl", folder), strategy).run(
-            time.perf_counter()
+            time.perf_counter(), {}
         )
     for strategy in strategies.values():
         if strategy.size > 1:

@@ -30,12 +30,14 @@ SMALL: dict[str, Any] = {
 """A training of a few seconds: five PHANTOM brains, a net of two thousand weights."""
 
 
-def make_run(path: Path, training: dict[str, Any], job: str = "train") -> tuple[Path, TaskDir]:
+def make_run(
+    path: Path, training: dict[str, Any], job: str = "train", allocation: Allocation = Allocation()
+) -> tuple[Path, TaskDir]:
     """A run directory with one job whose resolved experiment is written, as a submit would leave it."""
     experiment = Experiment.model_validate({"name": "test", "training": training})
     path.mkdir(parents=True)
     run = RunDir(path)
-    run.graph_file.write_text(json.dumps(JobGraph((Job(job, Allocation(), ()),)).to_json()))
+    run.graph_file.write_text(json.dumps(JobGraph((Job(job, allocation, ()),)).to_json()))
     task = run.task(job, 0)
     task.experiment.parent.mkdir(parents=True)
     task.experiment.write_text(dump(experiment))

@@ -28,7 +28,7 @@ from hpcflow.jobs.job import JobGraph
 from hpcflow.jobs.layout import Layout, lay_out
 from hpcflow.jobs.rundir import RunDir, new_id
 from hpcflow.jobs.trials import TrialRow, Trials
-from hpcflow.storage.need import ensure as room_for
+from hpcflow.storage.need import Need, needs
 
 VERSIONS_OF = (
     "tensorflow-cpu",
@@ -51,6 +51,7 @@ class Submission:
     why: str
     target: Target
     layout: Layout
+    learning: tuple[Experiment, ...]
 
     @property
     def run(self) -> RunDir:
@@ -62,13 +63,17 @@ class Submission:
         """Of a sweep."""
         return self.layout.trials
 
+    def needs(self) -> list[Need]:
+        """What the run writes and the room for it. Raises InputError, with the numbers, where it does not fit."""
+        return needs(self.loaded, self.learning)
+
     def preflight(self) -> dict[str, str]:
         """Expected start of each job; nothing is written or queued. Raises SiteError with Slurm's reason."""
         return self.engine.preflight(self.layout.scripts)
 
     def submit(self) -> None:
         """Ask, try the image if there is one, write the run directory, queue."""
-        room_for(self.loaded, sum(len(job.indices) for job in self.layout.graph if job.launch))
+        self.needs()
         if self.loaded.experiment.container:
             from hpcflow.containers.checked import ensure
 
@@ -129,6 +134,7 @@ def prepare(
         choice.why,
         place,
         lay_out(run, plan.graph, dump(experiment), about, experiment.name, plan.experiments, plan.trials),
+        plan.learning,
     )
 
 

@@ -70,6 +70,7 @@ def dry_run(submission: Submission, *, json: bool) -> None:
     """Print the jobs, what they ask for and when Slurm would start them."""
     from hpcflow.cli.table import Column, Table, print_table
 
+    needs = submission.needs()
     starts = submission.preflight()
     node = submission.target.node
     threads = len(node.pus) / sum(map(len, node.sockets))
@@ -79,6 +80,9 @@ def dry_run(submission: Submission, *, json: bool) -> None:
             "engine": submission.engine.name,
             "run": str(submission.run.path),
             "jobs": rows,
+            "needs": [
+                {"folder": need.room.folder, "bytes": need.bytes, "free": need.room.bytes} for need in needs
+            ],
         }
         if submission.trials:
             about["trials"] = [trials_text.row(trial, submission.run) for trial in submission.trials.rows]
@@ -90,6 +94,8 @@ def dry_run(submission: Submission, *, json: bool) -> None:
         print("\n".join([*trials_text.lines(submission.trials, submission.run), ""]))
     keys = [*rows[0]] if rows else []
     print_table(Table([Column(key, key.replace("_", " "), right=key not in TEXT) for key in keys], rows))
+    for need in needs:
+        print(need, file=sys.stderr)
     print(
         f"core-hours at most: {sum(row['core_hours'] for row in rows):g}; nothing was queued", file=sys.stderr
     )

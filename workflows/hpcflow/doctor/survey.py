@@ -101,7 +101,7 @@ def survey(loaded: Loaded, timeout: float = TIMEOUT_S) -> Survey:
         answers=answers,
         launchers={name: mpi for name, mpi in identified.items() if mpi},
         folders=folders,
-        mounts=mounts.here(),
+        mounts=mounts.here(loaded.site.said),
     )
 
 

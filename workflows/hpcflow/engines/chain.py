@@ -7,21 +7,20 @@ time, and a note in the job's log tells.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from hpcflow.engines import commands
+from hpcflow.engines import chunks, commands
 from hpcflow.engines.commands import Chunk, environment
 from hpcflow.engines.status import Seen
-from hpcflow.errors import SiteError
+from hpcflow.errors import RunError, SiteError
 from hpcflow.jobs import record
 from hpcflow.jobs.job import Job
 from hpcflow.jobs.rundir import JobDir, RunDir
@@ -98,7 +97,7 @@ class SlurmChain:
         known = {where.name: where for where in run}
         for job in jobs:
             known[job.name] = where = run.job(job)
-            chunks: list[Chunk] = []
+            made: list[Chunk] = []
             for offset, count in commands.cut(job.tasks, LONGEST_ARRAY):
                 before = [(after, _chunks(known[after.job])) for after in job.after]
                 # What has left Slurm's memory has ended; the job itself looks whether it ended well.
@@ -106,9 +105,8 @@ class SlurmChain:
                 flags = commands.sbatch_flags(count, job.max_parallel, terms)
                 script = str(where.script.relative_to(run.path))
                 argv = ["sbatch", "--parsable", *flags, script, *([str(offset)] if offset else [])]
-                chunks.append(Chunk(_sbatch(argv, run.path), offset, count))
-                said = [{"job_id": c.job_id, "offset": c.offset, "count": c.count} for c in chunks]
-                publish_text(where.queued, json.dumps({"chunks": said}) + "\n")
+                made.append(Chunk(_sbatch(argv, run.path), offset, count))
+                chunks.publish(where, made)
 
     @staticmethod
     def _call(argv: Sequence[str]) -> None:
@@ -179,7 +177,6 @@ def _sbatch(argv: Sequence[str], folder: Path) -> str:
 
 def _chunks(job: JobDir) -> list[Chunk]:
     try:
-        data: Mapping[str, list[Mapping[str, Any]]] = json.loads(job.queued.read_text())
-    except (OSError, ValueError):
+        return chunks.chunks(job)
+    except RunError:
         return []
-    return [Chunk(item["job_id"], item["offset"], item["count"]) for item in data["chunks"]]

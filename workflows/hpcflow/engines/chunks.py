@@ -9,13 +9,13 @@ from typing import Any
 from hpcflow.engines.commands import Chunk
 from hpcflow.errors import RunError
 from hpcflow.jobs.rundir import JobDir
-from hpcflow.storage.publish import publish_text
+from hpcflow.storage.publish import publish_text, read_published
 
 
 def chunks(where: JobDir) -> list[Chunk]:
     """What was queued of a job; empty where nothing was."""
     try:
-        data = json.loads(where.queued.read_text())
+        data = json.loads(read_published(where.queued, patience_s=0))
         return [
             Chunk(item["job_id"], item["offset"], item["count"], tuple(item.get("only", ())))
             for item in data["chunks"]

@@ -21,6 +21,7 @@ from hpcflow.jobs.job import Allocation, Job
 from hpcflow.jobs.rundir import RunDir
 from hpcflow.jobs.script import render
 from hpcflow.jobs.shell import Variable
+from hpcflow.storage.publish import publish_text
 
 NAME = "queue"
 TIME = "00:15:00"
@@ -43,7 +44,7 @@ def write(run: RunDir, like: str) -> Path:
     plan = job(like)
     where = run.job(plan)
     where.path.mkdir(parents=True, exist_ok=True)
-    where.script.write_text(render(plan, f"{run.path.parent.name}.{NAME}"), encoding="utf-8")
+    publish_text(where.script, render(plan, f"{run.path.parent.name}.{NAME}"))
     return where.script
 
 

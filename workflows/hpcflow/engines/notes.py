@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from hpcflow.errors import SiteError
 from hpcflow.jobs.rundir import RunDir
-from hpcflow.storage.publish import publish_json
+from hpcflow.storage.publish import publish_json, read_published
 
 CLAIM_S = 300.0  # a process that queues is done with it by then, or dead: sbatch is given up after a minute
 
@@ -37,7 +37,7 @@ class Notes:
 def read(run: RunDir) -> Notes:
     """The notes of a run; Slurm's defaults where there are none."""
     try:
-        return Notes(**json.loads(run.queue.read_bytes()))
+        return Notes(**json.loads(read_published(run.queue, patience_s=0)))
     except (OSError, ValueError, TypeError):
         return Notes()
 

@@ -11,7 +11,9 @@ from hpcflow.engines.poll import Poll
 from hpcflow.engines.status import State, TaskStatus
 from hpcflow.errors import SiteError
 from hpcflow.jobs.rundir import RunDir
-from hpcflow.storage.publish import ATTRIBUTE_CACHE_S
+from hpcflow.storage.publish import patience
+
+SETTLE_S = 10.0  # for a scheduler and a record that tell of one end at different moments
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,16 @@ def observe(
     run: RunDir,
     engine: Engine,
     pause: Callable[[float], None] = time.sleep,
-    patience_s: float = ATTRIBUTE_CACHE_S,
+    patience_s: float | None = None,
 ) -> Iterator[Tick]:
     """Yield a tick at once and one after each delay of Poll, the last when no task is active.
 
-    A task that is `unknown` is given ``patience_s`` more: on NFS its record may take that long to be seen
-    here. A scheduler that does not answer for a while (a transient SiteError) is asked again at the next
-    tick; any other error is raised.
+    A task that is `unknown` is given ``patience_s`` more (None: as the run's file system says): on NFS its record may
+    take that long to be seen here. A scheduler that does not answer for a while (a transient SiteError) is asked again
+    at the next tick; any other error is raised.
     """
+    if patience_s is None:
+        patience_s = max(SETTLE_S, patience(run.path))
     statuses: Sequence[TaskStatus] = ()
     settled_since: float | None = None
     for delay in Poll.of(engine.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def target(loaded: Loaded, slurm: SlurmSite | None) -> Target:
         mpi_plugin=loaded.site.mpi_plugin or ("pmix" if own_mpi and name == "srun" else None),
         as_root=os.geteuid() == 0,
         code=str(Path(hpcflow.__file__).parent),
+        file_systems=json.dumps(loaded.site.said) if loaded.site.said else "",
         max_submit=_max_submit(loaded, slurm),
     )
 

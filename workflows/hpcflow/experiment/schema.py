@@ -210,8 +210,10 @@ class Storage(Section):
         None,
         description="Folder of packed data; left out: .cache in the folder of runs.",
     )
-    stage: Literal["none", "auto", "local"] = Field(
-        "none", description="Copy packed data to the node's TMPDIR: auto decides by size and file system."
+    stage: Literal["none", "auto", "local", "sbcast"] = Field(
+        "none",
+        description="Copy packed data to the node's TMPDIR: auto decides by size, readers and file system; sbcast lets "
+        "Slurm broadcast what is small.",
     )
     stripes: Literal["auto", "off"] = Field(
         "auto", description="Lustre stripes by size and readers; off where the site asks people not to."

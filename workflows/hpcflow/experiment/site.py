@@ -33,6 +33,16 @@ class Prices(Section):
     currency: Word = Field("EUR", description="What the prices are in.")
 
 
+class FileSystem(Section):
+    """What the mount table does not say of a folder and all below it, or says wrongly."""
+
+    type: Word | None = Field(None, description="Type, as in lustre or nfs; left out: the mount table's.")
+    attribute_cache: Natural | None = Field(
+        None, description="Seconds for which a client may not see what another one wrote (acdirmax)."
+    )
+    stripes: YesNo = Field(True, description="Whether people may set Lustre's stripes there.")
+
+
 class Site(Section):
     """Facts of a cluster. `defaults` holds any part of an experiment and lies below the experiment's own file."""
 
@@ -51,7 +61,17 @@ class Site(Section):
     mpi_plugin: Word | None = Field(None, description="srun --mpi= on this site, as in pmix.")
     node: NodeShape | None = Field(None, description="Shape of the nodes.")
     prices: Prices | None = Field(None, description="What jobs cost there; reports tell what a run came to.")
+    file_systems: dict[PathText, FileSystem] = Field(
+        {}, description="Folders and what is to be known of their file systems, over the mount table."
+    )
     max_local_jobs: Count | None = Field(None, description="Jobs that the local engine runs at once at most.")
+
+    @property
+    def said(self) -> dict[str, dict[str, Any]]:
+        """Of the file systems, as storage/mounts.py takes it and jobs are given it."""
+        return {
+            folder: about.model_dump(exclude_defaults=True) for folder, about in self.file_systems.items()
+        }
 
 
 # In the wheel configs/ is package data; in a checkout it stands at its top.

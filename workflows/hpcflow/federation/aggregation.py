@@ -93,15 +93,15 @@ def aggregate(
     about: Mapping[str, str] | None = None,
     ranks: Ranks | None = None,
     threads: int | None = None,
-    patience_s: float = 0.0,
+    patience_s: float | None = 0.0,
 ) -> Aggregate:
     """Merge ``candidates`` by ``strategy`` into ``files.into`` and publish it, and the server's state.
 
     Without a base the result is the combined change (or weights, where the updates hold weights); with one it is
     the new model. Updates that cannot be used are refused and the others merged, as long as ``minimum`` and the
     strategy's own least number are there; else raises :class:`TooFew`. ``about`` is kept in the metadata.
-    ``patience_s`` is how long an update may be invisible (NFS). Raises InputError for what strategy and updates
-    do not agree on, and RunError for a base or state that cannot be used.
+    ``patience_s`` is how long updates may be invisible (None: as their file system says). Raises
+    InputError for what strategy and updates do not agree on, and RunError for a base or state that cannot be used.
     """
     _more_files(len(candidates))
     work = _Work(strategy, files, ranks or Alone(), threads or default_threads(), dict(about or {}), round)

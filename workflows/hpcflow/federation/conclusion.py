@@ -24,6 +24,7 @@ from hpcflow.federation.strategies import make, plain
 from hpcflow.federation.strategies.base import Strategy
 from hpcflow.federation.tensorfile import BadFile
 from hpcflow.federation.update import Update, UpdateInfo
+from hpcflow.storage import stripes
 from hpcflow.storage.publish import publish_json, publish_manifest, remove_leftovers
 
 NO_ANSWER = "left no update and no reason: its job was killed, or never began"
@@ -39,7 +40,7 @@ class Answers:
     earlier: Mapping[str, int] = field(default_factory=dict)  # of late updates of earlier rounds: which
 
 
-def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: float = 0.0) -> bool:
+def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: float | None = 0.0) -> bool:
     """Commit ``round``; False where it is committed already. Raises RunError when too few updates can be used: the
     run stops there and can be resumed.
     """
@@ -53,6 +54,8 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
         for folder in (where.path, where.timings):
             folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(where.path, 0.0, time.time())  # of an aggregation that was killed
+        size, readers = base.where.model.stat().st_size, len(plan.participants(round))
+        striped = stripes.prepare(where.path, size, readers, plan.experiment.storage.stripes).to_json()
     answers: Answers = ranks.share(collect(plan, round, base) if ranks.rank == 0 else None)[0]
     state = base.where.state
     keeps = bool(strategy.server or strategy.control)
@@ -71,6 +74,7 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
             minimum=plan.needed(round),
             digest=True,
             ranks=ranks,
+            patience_s=patience_s,
         )
     except TooFew as error:
         refused = {**answers.refused, **_refused(error.refused)}
@@ -82,9 +86,8 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
         about = _about(plan, round, base, strategy, answers, refused)
         about["num_samples"] = done.num_samples
         where.stopped.unlink(missing_ok=True)
-        publish_json(
-            where.timing("aggregate"), {"begun": begun, "ended": time.time(), "seconds": dict(done.seconds)}
-        )
+        times = {"begun": begun, "ended": time.time(), "seconds": dict(done.seconds)}
+        publish_json(where.timing("aggregate"), {**times, "stripes": striped})
         publish_manifest(where.path, {path.name: entry for path, entry in done.entries.items()}, about)
     ranks.share("committed")  # no rank goes on before it
     return True

@@ -44,7 +44,7 @@ class Contribution:
     name: str
     learner: Learner
 
-    def make(self, patience_s: float = 0.0) -> bool:
+    def make(self, patience_s: float | None = 0.0) -> bool:
         """Publish the update; False where it was there. Raises RunError or InputError, and BadFile where what came
         out of training cannot be handed over.
         """

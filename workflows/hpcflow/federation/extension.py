@@ -21,9 +21,8 @@ def lay_out_rounds(plan: Plan, moulds: Moulds, numbers: range) -> list[Job]:
         for task in where:
             task.path.mkdir(parents=True, exist_ok=True)
         for name, text in job.files.items():
-            (where.path / name).write_text(text.replace(NUMBER, number), encoding="utf-8")
-        where.script.write_text(mould.script.replace(NUMBER, number), encoding="utf-8")
-        where.script.chmod(0o755)
+            publish_text(where.path / name, text.replace(NUMBER, number))
+        publish_text(where.script, mould.script.replace(NUMBER, number), mode=0o755)
         jobs.append(job)
     fresh = {job.name for job in jobs}
     kept = [job for job in RunDir(run.path).graph if job.name not in fresh]

@@ -19,10 +19,7 @@ from hpcflow.federation.tensorfile import BadFile
 from hpcflow.jobs import record
 from hpcflow.jobs.job import Job
 from hpcflow.jobs.rundir import JobDir
-from hpcflow.storage.publish import ATTRIBUTE_CACHE_S, publish_json, publish_text
-
-# What a client may be told of a file that another node has just published (storage/publish.py).
-PATIENCE_S = ATTRIBUTE_CACHE_S
+from hpcflow.storage.publish import publish_json, publish_text, read_published
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,12 @@ def read_moulds(plan: Plan) -> Moulds:
     """What the rounds of a chained run are cast from. Raises RunError."""
     where = plan.run.job(BEGIN)
     try:
-        text = where.moulds.read_text()
-        scripts = {path.stem: path.read_text() for path in where.path.glob("*.sh") if path != where.script}
+        text = read_published(where.moulds).decode()
+        scripts = {
+            path.stem: read_published(path).decode()
+            for path in where.path.glob("*.sh")
+            if path != where.script
+        }
         return Moulds.from_json(text, scripts)
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{where.moulds} cannot be used: {error}") from None
@@ -80,7 +81,7 @@ def train(here: Here) -> None:
     with reported(plan, round, name):
         mine = here.learner(name)
         leads = mine.leads
-        made = Contribution(plan, round, name, mine).make(PATIENCE_S)
+        made = Contribution(plan, round, name, mine).make(patience_s=None)
         if leads:
             print(f"round {round}: {name} {'has made its update' if made else 'had made its update before'}")
         mine.close()
@@ -115,7 +116,7 @@ def aggregate(here: Here) -> None:
     plan, round, group = here.plan, parse(here.job).round, mpi_ranks()
     if group.rank == 0:
         note_lost_jobs(here, round)
-    committed = conclude(plan, round, group, patience_s=PATIENCE_S)
+    committed = conclude(plan, round, group, patience_s=None)
     if group.rank:
         return
     print(
@@ -209,7 +210,7 @@ def evaluate(here: Here) -> None:
     judge(plan, round, name, here.learner(name))
 
 
-def judge(plan: Plan, round: int, name: str, mine: Learner, patience_s: float = PATIENCE_S) -> None:
+def judge(plan: Plan, round: int, name: str, mine: Learner, patience_s: float | None = None) -> None:
     """Publish what the model of ``round`` is worth on ``name``'s data."""
     where = plan.round(round)
     if where.evaluation(name).exists():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcflow.federation.ranks import Ranks
 from hpcflow.federation.tensorfile import plan_header
-from hpcflow.storage.publish import Entry, sync_directory, temporary_name
+from hpcflow.storage.publish import Entry, rename, sync_directory, temporary_name
 
 Shapes = list[tuple[str, str, tuple[int, ...]]]
 
@@ -65,7 +65,7 @@ class Output:
             with self._temporary.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 entry = Entry(os.fstat(file.fileno()).st_size, sha256)
-        self._temporary.rename(self.path)
+        rename(self._temporary, self.path)
         sync_directory(self.path.parent)
         return entry
 

@@ -28,7 +28,14 @@ from hpcflow.federation.learners import Learner
 from hpcflow.federation.plan import Plan
 from hpcflow.federation.tensorfile import TensorFile, publish_tensors
 from hpcflow.jobs.rundir import RoundDir
-from hpcflow.storage.publish import Manifest, damage, publish_json, publish_manifest, read_manifest
+from hpcflow.storage.publish import (
+    Manifest,
+    damage,
+    publish_json,
+    publish_manifest,
+    read_manifest,
+    read_published,
+)
 
 MODEL = "model.safetensors"
 Arrays = dict[str, NDArray[Any]]
@@ -66,12 +73,12 @@ def last_committed(plan: Plan) -> int:
     return max((number for number in numbers if manifest(plan, number)), default=-1)
 
 
-def manifest(plan: Plan, round: int, patience_s: float = 0.0) -> Manifest | None:
+def manifest(plan: Plan, round: int, patience_s: float | None = 0.0) -> Manifest | None:
     """A round's manifest; None where it is not committed. Raises RunError where it is damaged."""
     return read_manifest(plan.round(round).path, patience_s=patience_s)
 
 
-def base_of(plan: Plan, round: int, patience_s: float = 0.0) -> Base:
+def base_of(plan: Plan, round: int, patience_s: float | None = 0.0) -> Base:
     """What ``round`` begins with. Raises RunError where the round before it is not committed, or damaged."""
     where = plan.round(round - 1)
     found = manifest(plan, round - 1, patience_s)
@@ -142,7 +149,7 @@ def _visible(name: str, suffix: str) -> bool:
 def read_object(path: Path) -> Mapping[str, Any]:
     """A JSON object; empty where there is none."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_published(path, patience_s=0))
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -20,6 +20,7 @@ from hpcflow.federation.ranks import Ranks
 from hpcflow.federation.strategies.base import Strategy
 from hpcflow.federation.tensorfile import BadFile, Header
 from hpcflow.federation.update import CONTROL, Expected, Update, complaint, damage, mismatch
+from hpcflow.storage.publish import patience, persistently
 
 _PROBES, _PROBE = 16, 1 << 12
 
@@ -72,7 +73,7 @@ def choose(
     strategy: Strategy,
     verify: bool,
     threads: int,
-    patience_s: float,
+    patience_s: float | None,
 ) -> tuple[list[Chosen], list[Refusal]]:
     """Open and check all candidates; every rank comes to the same answer.
 
@@ -81,6 +82,8 @@ def choose(
     """
     updates: list[Update | None] = []
     reasons: list[str | None] = []
+    if patience_s is None:
+        patience_s = max((patience(candidate.path) for candidate in candidates[:1]), default=0.0)
     deadline = time.monotonic() + patience_s
     for candidate in candidates:
         opened = _open(candidate.path, deadline)
@@ -111,20 +114,14 @@ def choose(
 
 
 def _open(path: Path, deadline: float) -> Update | str:
-    pause = 0.05
-    while True:
-        try:
-            return Update(path)
-        except BadFile as error:
-            return str(error)
-        except FileNotFoundError:
-            # A client may go on not seeing a name for a while (see storage/publish.py).
-            if time.monotonic() + pause > deadline:
-                return "is missing"
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
-        time.sleep(pause)
-        pause = min(2.0, 2 * pause)
+    try:
+        return persistently(Update, path, max(0.0, deadline - time.monotonic()))
+    except BadFile as error:
+        return str(error)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _most_common(updates: Sequence[Update], control: bool) -> Header | None:

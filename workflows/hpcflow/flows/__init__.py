@@ -40,9 +40,12 @@ FLOWS: dict[str, Callable[[Loaded, Target], JobGraph]] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of an experiment; of a sweep also its trials, and the experiment of each (job, task)."""
+    """The jobs of an experiment and the experiments that are learnt; of a sweep also its trials, and the experiment of
+    each (job, task).
+    """
 
     graph: JobGraph
+    learning: tuple[Experiment, ...]
     experiments: Mapping[tuple[str, int], str] = field(default_factory=dict)
     trials: Trials | None = None
 
@@ -60,11 +63,11 @@ def plan(
     """
     experiment = loaded.experiment
     if experiment.sweep is None:
-        return Plan(graph(loaded, target))
+        return Plan(graph(loaded, target), (experiment,))
     from hpcflow.flows.sweep import sweep
 
     planned = sweep(loaded, target, run, done, adapt)
-    return Plan(planned.graph, planned.experiments, planned.trials)
+    return Plan(planned.graph, planned.missing, planned.experiments, planned.trials)
 
 
 def graph(loaded: Loaded, target: Target) -> JobGraph:

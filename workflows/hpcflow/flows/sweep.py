@@ -41,11 +41,14 @@ Done = Callable[[Sequence[str]], Sequence[TrialRow | None]]
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """The graph of a sweep, the resolved experiment of each (job, task), and the list of trials."""
+    """The graph of a sweep, the resolved experiment of each (job, task), the list of trials, and the experiments of those
+    that are to be run.
+    """
 
     graph: JobGraph
     experiments: Mapping[tuple[str, int], str]
     trials: Trials
+    missing: tuple[Experiment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def sweep(
     ]
     keys = dict.fromkeys(key for item in planned for key in (*item.trial.point.values, *item.trial.scaled))
     found = Trials(tuple(keys), section.scaling, section.repeats, tuple(rows))
-    return SweepPlan(JobGraph((*packing.jobs, *jobs)), experiments, found)
+    running = tuple(item.trial.experiment for item in missing)
+    return SweepPlan(JobGraph((*packing.jobs, *jobs)), experiments, found, running)
 
 
 def _one_job(trial: Loaded) -> int:

@@ -28,4 +28,5 @@ class Target:
     mpi_plugin: str | None = None
     as_root: bool = False
     code: str = ""
+    file_systems: str = ""  # what the site's profile says of them (JSON), for storage/mounts.py
     max_submit: int | None = None  # jobs that the user may have in the queue; None: no limit is known

@@ -17,6 +17,7 @@ from hpcflow.placement.rankmap import RankMap, plan
 from hpcflow.placement.requirements import Allocation as Needs
 from hpcflow.placement.requirements import requirements
 from hpcflow.placement.threads import derive
+from hpcflow.storage import mounts
 
 # What jobs/script.py writes of every job.
 ALLOCATION = {"nodes", "ntasks", "ntasks-per-node", "cpus-per-task"}
@@ -46,7 +47,7 @@ def prepare_job(
         allocation=Allocation(time=PACK_TIME, flags=_flags(experiment)),
         program=program.words,
         modules=experiment.environment.modules,
-        variables={**experiment.environment.variables, **program.variables},
+        variables={**experiment.environment.variables, **_site(target), **program.variables},
         paths={**_paths(experiment), **program.paths},
         files=program.files,
         folders=program.folders,
@@ -73,7 +74,7 @@ def train_job(
         writes=("HPCFLOW_RUN",),
         variables=tuple(threads.env),
     )
-    variables = {**experiment.environment.variables, **threads.env, **program.variables}
+    variables = {**experiment.environment.variables, **threads.env, **_site(target), **program.variables}
     launch = line(
         target.launcher,
         ranks,
@@ -153,6 +154,11 @@ def _arguments(experiment: Experiment) -> tuple[Word, ...]:
     data = ("--data", Variable("HPCFLOW_DATA")) if experiment.storage.data else ()
     names = ("HPCFLOW_RUN", "HPCFLOW_JOB", "HPCFLOW_TASK")
     return (*data, "--cache", Variable("HPCFLOW_CACHE"), *map(Variable, names))
+
+
+def _site(target: Target) -> dict[str, str]:
+    """What a job must know of the site's file systems."""
+    return {mounts.VARIABLE: target.file_systems} if target.file_systems else {}
 
 
 def _paths(experiment: Experiment) -> dict[str, str]:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcflow.storage.publish import read_published
+
 
 @dataclass(frozen=True)
 class Record:
@@ -36,7 +38,7 @@ class Record:
 def read(path: Path) -> Record | None:
     """The record at ``path``; None where there is none (not started, or not visible here yet) or it is damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_published(path, patience_s=0))
         return Record(
             job_id=str(data["job_id"]),
             attempt=int(data["attempt"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcflow.errors import InputError
+from hpcflow.storage.publish import publish_text, read_published
 
 # What launchers tell a rank: (rank, size, local rank). The first whose rank is set counts.
 TOLD = (
@@ -87,9 +88,7 @@ def told(environ: Mapping[str, str] = os.environ) -> Told:
 
 def write(path: Path, binding: Binding) -> None:
     """One writer a file; whole or not at all, for `hpcflow map --run` may look at any time."""
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(binding.to_json()) + "\n", encoding="utf-8")
-    beside.replace(path)
+    publish_text(path, json.dumps(binding.to_json()) + "\n")
 
 
 def read(bindings: Path) -> dict[int, Binding]:
@@ -97,7 +96,7 @@ def read(bindings: Path) -> dict[int, Binding]:
     found = {}
     for path in sorted(bindings.glob("[0-9]*.json")):
         try:
-            binding = Binding.from_json(json.loads(path.read_text(encoding="utf-8")))
+            binding = Binding.from_json(json.loads(read_published(path)))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: {error}") from error
         found[binding.rank] = binding

@@ -1,11 +1,21 @@
-"""File systems, from /proc/self/mountinfo (proc(5)): which one a path is on, and what that means for runs."""
+"""File systems, from /proc/self/mountinfo (proc(5)): which one a path is on, and what that means for runs.
+
+What a site's profile says of them (`file_systems`) lies over the mount table. Jobs, which know no profile, find it in
+the environment, where their scripts put it.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hpcflow.errors import RunError
+from hpcflow.jobs import shell
 
 # Every node sees these; on the local ones a job of another node finds an empty folder.
 _SHARED = (
@@ -16,16 +26,23 @@ _LOCAL = "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs tmpfs ramfs devtmpfs overla
 SHARED = frozenset(_SHARED.split())
 LOCAL = frozenset(_LOCAL.split())
 NFS = frozenset({"nfs", "nfs4"})
+VARIABLE = "HPCFLOW_FILE_SYSTEMS"
+Said = Mapping[str, Mapping[str, Any]]
+"""A profile's `file_systems`: by folder what is said of it, as experiment/site.py has it."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One mounted file system. ``options`` are those of the mount and of the file system together."""
+    """One mounted file system. ``options`` are those of the mount and of the file system together; ``cache`` (seconds)
+    and ``stripes`` are what a site's profile says.
+    """
 
     point: str
     kind: str
     source: str
     options: dict[str, str] = field(default_factory=dict)
+    cache: int | None = None
+    stripes: bool = True
 
     @property
     def shared(self) -> bool | None:
@@ -34,7 +51,10 @@ class Mount:
 
     @property
     def attribute_cache(self) -> int | None:
-        """Seconds for which another client may not see a new file (nfs(5); 60 by default); None but on NFS."""
+        """Seconds for which another client may not see a new file (nfs(5); 60 by default); None where neither the
+        profile nor NFS's options say."""
+        if self.cache is not None:
+            return self.cache
         if self.kind not in NFS:
             return None
         if "noac" in self.options:
@@ -72,12 +92,39 @@ def under(path: str, mounts: Sequence[Mount]) -> Mount | None:
     return found
 
 
-def here() -> tuple[Mount, ...]:
-    """The mounts that this process sees; none where the kernel does not tell."""
+def over(said: Said, mounts: Sequence[Mount]) -> tuple[Mount, ...]:
+    """``mounts`` and the folders of ``said``, with what is said of the nearest folder above each."""
+    folders = dict(_expanded(said))
+    points = [replace(under(point, mounts) or Mount(point, "", ""), point=point) for point in folders]
+    return tuple(_told(mount, folders) for mount in (*mounts, *points))
+
+
+def _expanded(said: Said) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for folder, about in said.items():
+        try:
+            yield os.path.normpath(shell.expand(folder)), about
+        except RunError:
+            continue  # a variable that is not set here: nothing is there under this name
+
+
+def _told(mount: Mount, folders: Said) -> Mount:
+    above = [folder for folder in folders if PurePosixPath(mount.point).is_relative_to(folder)]
+    if not above:
+        return mount
+    about = folders[max(above, key=len)]
+    cache, kind = about.get("attribute_cache"), about.get("type")
+    return replace(mount, kind=kind or mount.kind, cache=cache, stripes=about.get("stripes", True))
+
+
+def here(said: Said | None = None) -> tuple[Mount, ...]:
+    """The mounts that this process sees; none where the kernel does not tell. ``said`` left out: by the environment."""
     try:
-        return parse(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
+        found = parse(Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape"))
     except OSError:
-        return ()
+        found = ()
+    if said is None:
+        said = json.loads(os.environ.get(VARIABLE, "{}"))
+    return over(said, found) if said else found
 
 
 def of(path: Path, mounts: Sequence[Mount] | None = None) -> Mount | None:

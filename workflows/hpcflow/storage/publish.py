@@ -7,7 +7,7 @@ and SHA-256 digests, which is published last; a whole directory is built beside 
 
 A reader on another node may not see a new name for as long as its client caches attributes and absent names:
 up to 60 s on NFS by default (acdirmax, nfs(5)). ``open`` revalidates where ``stat`` may not (close-to-open),
-so :func:`read_published` opens first and retries.
+so :func:`read_published` opens first and retries, for as long as the file system that it reads from may need.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcflow.errors import RunError
+from hpcflow.storage import mounts
 
+T = TypeVar("T")
 ATTRIBUTE_CACHE_S = 60.0
-"""How long an NFS client may go on not seeing a new name (acdirmax's default)."""
+"""How long a client may go on not seeing a new name where nobody says (acdirmax's default, nfs(5))."""
+STALE_S = 5.0
+"""How long a name is tried that leads to a file which was replaced meanwhile: it is there, only another one."""
 
 MANIFEST = "manifest.json"
 _TEMPORARY_SUFFIX = ".tmp"
@@ -109,6 +113,21 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def rename(temporary: Path, path: Path) -> None:
+    """Give a file that is whole its name. Raises OSError."""
+    ours = temporary.stat()
+    try:
+        temporary.rename(path)
+    except FileNotFoundError:
+        # An NFS server that had done the rename and lost its answer is asked again, and has no such name any more.
+        try:
+            there = path.stat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise
+
+
 @contextlib.contextmanager
 def publishing(path: Path, *, mode: int = 0o666) -> Iterator[Publication]:
     """Write ``path`` so that it appears whole or not at all; an exception in the block leaves nothing behind.
@@ -125,7 +144,7 @@ def publishing(path: Path, *, mode: int = 0o666) -> Iterator[Publication]:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.rename(path)
+        rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -199,21 +218,38 @@ def remove_leftovers(directory: Path, older_than_s: float, now: float) -> list[P
     return removed
 
 
-def read_published(path: Path, *, patience_s: float = ATTRIBUTE_CACHE_S) -> bytes:
-    """Read a file that another node published, waiting for its name for up to ``patience_s`` seconds.
-
-    Tries at once, then after 0.05 s, doubling to 2 s; between tries the directory is listed, which makes an
-    NFS client drop a cached "no such file". Raises FileNotFoundError when the time is over.
+def patience(path: Path) -> float:
+    """Seconds for which a name that another node published at ``path`` may not be seen here: what the site's profile
+    or NFS's options say, none where only this node writes, else ATTRIBUTE_CACHE_S.
     """
-    deadline = time.monotonic() + patience_s
-    pause = 0.05
+    mount = mounts.of(path)
+    if mount is None:
+        return ATTRIBUTE_CACHE_S
+    if mount.attribute_cache is not None:
+        return float(mount.attribute_cache)
+    return 0.0 if mount.shared is False else ATTRIBUTE_CACHE_S
+
+
+def persistently(read: Callable[[Path], T], path: Path, patience_s: float | None = None) -> T:
+    """``read(path)``, tried again while ``path`` is not seen, for up to ``patience_s`` seconds (None: `patience`).
+
+    Tries at once, then after 0.05 s, doubling to 2 s; between tries the directory is listed, which makes an NFS client
+    drop a cached "no such file". What names the file must promise that it is there, or the time is lost. Raises what
+    ``read`` raises, FileNotFoundError when the time is over.
+    """
+    begun, pause = time.monotonic(), 0.05
     while True:
         try:
-            with path.open("rb") as file:
-                return file.read()
+            return read(path)
         except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            if patience_s is None:
+                patience_s = patience(path)
             # ESTALE: the name was replaced on the server between our lookup and our read.
-            if error.errno not in (errno.ENOENT, errno.ESTALE) or time.monotonic() + pause > deadline:
+            limit = max(patience_s, STALE_S) if error.errno == errno.ESTALE else patience_s
+            # One try more when a cached answer has just run out.
+            if time.monotonic() - begun > limit:
                 raise
         time.sleep(pause)
         pause = min(2.0, 2 * pause)
@@ -221,8 +257,20 @@ def read_published(path: Path, *, patience_s: float = ATTRIBUTE_CACHE_S) -> byte
             list(path.parent.iterdir())
 
 
-def read_manifest(directory: Path, *, patience_s: float = 0.0) -> Manifest | None:
-    """The manifest of ``directory``, None where none is committed. Raises RunError where it is damaged."""
+def read_published(path: Path, *, patience_s: float | None = None) -> bytes:
+    """Read a file that another node published, waiting for its name (see `persistently`)."""
+
+    def whole(path: Path) -> bytes:
+        with path.open("rb") as file:
+            return file.read()
+
+    return persistently(whole, path, patience_s)
+
+
+def read_manifest(directory: Path, *, patience_s: float | None = 0.0) -> Manifest | None:
+    """The manifest of ``directory``, None where none is committed; ``patience_s`` is `persistently`'s. Raises RunError
+    where it is damaged.
+    """
     try:
         return Manifest.from_json(read_published(directory / MANIFEST, patience_s=patience_s).decode())
     except (FileNotFoundError, NotADirectoryError):
@@ -231,13 +279,15 @@ def read_manifest(directory: Path, *, patience_s: float = 0.0) -> Manifest | Non
         raise RunError(f"{directory / MANIFEST} is {error}; remove the directory and start again") from error
 
 
-def damage(directory: Path, manifest: Manifest, *, digests: bool = True) -> str | None:
+def damage(
+    directory: Path, manifest: Manifest, *, digests: bool = True, patience_s: float | None = None
+) -> str | None:
     """What is wrong with the files of a manifest, in words, or None. Without ``digests`` only sizes are
-    compared.
+    compared. The manifest promises its files, so one that is not seen is waited for (see `persistently`).
     """
     for name, entry in manifest.files.items():
         try:
-            size, sha256 = _measure(directory / name, digests)
+            size, sha256 = persistently(lambda path: _measure(path, digests), directory / name, patience_s)
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if size != entry.size:

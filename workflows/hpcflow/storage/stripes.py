@@ -66,6 +66,8 @@ def prepare(
         return Striped(
             str(folder), None, f"{mount.kind if mount else 'an unknown file system'} has no stripes"
         )
+    if not mount.stripes:
+        return Striped(str(folder), None, "the site's profile allows none there")
     if which("lfs") is None:
         return Striped(str(folder), None, "there is no lfs here")
     wanted = count(size, readers)

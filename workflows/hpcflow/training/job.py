@@ -7,7 +7,7 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from hpcflow.errors import HpcflowError, InputError, RunError
 from hpcflow.experiment.schema import Data, Training
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.storage import stripes
+from hpcflow.storage.broadcast import broadcast
 from hpcflow.storage.publish import read_manifest, read_published
-from hpcflow.storage.staging import Stage, Staged, readers_here, stage
+from hpcflow.storage.staging import Readers, Stage, Staged, readers_here, stage
 from hpcflow.storage.stripes import Policy
 from hpcflow.training import checkpoint
 from hpcflow.training.checkpoint import Progress
@@ -117,7 +118,7 @@ def open_data(data: Data, place: Place, strategy: Strategy) -> Packed:
         open_packed(packed_path(place.cache, found))
         return found
 
-    return open_packed(packed_path(place.cache, agreed(strategy, key)), patience_s=60.0)
+    return open_packed(packed_path(place.cache, agreed(strategy, key)), patience_s=None)
 
 
 class TrainingJob:
@@ -155,18 +156,26 @@ class TrainingJob:
         if self.place.stage == "none":
             return packed, Staged(packed.path, "not asked for")
         leads = self.strategy.rank == 0
-        manifest = read_manifest(packed.path)
-        assert manifest is not None  # it was read a moment ago
-        say = (lambda text: print(text, flush=True)) if leads else lambda _: None
-        staged = stage(packed.path, manifest, self.place.stage, readers_here(), say=say)
-        if leads:
-            how = f"copied in {staged.seconds:.1f} s" if staged.bytes else "read where it is"
-            print(f"data {how}: {staged.why}", flush=True)
-        if not staged.bytes:
-            self.strategy.sum(np.zeros(1))
-            return packed, staged
-        near = open_packed(staged.path)
-        self.strategy.sum(np.zeros(1))  # every rank has it open: the names may go
+        found = read_manifest(packed.path)
+        assert found is not None  # it was read a moment ago
+        manifest = found
+
+        def say(text: str) -> None:
+            if leads:
+                print(text, flush=True)
+
+        def send() -> str:
+            begin, how = broadcast(packed.path, manifest)
+            say(f"data: {how}")
+            return begin
+
+        brought = agreed(self.strategy, send) if self.place.stage == "sbcast" else ""
+        readers = Readers(readers_here(), self.strategy.size, self.training.epochs)
+        staged = stage(packed.path, manifest, self.place.stage, readers, brought=brought, say=say)
+        how = f"copied in {staged.seconds:.1f} s" if staged.bytes else "read where it is"
+        say(f"data {how}: {staged.why}")
+        near = open_packed(staged.path) if staged.bytes else packed
+        self.strategy.sum(np.zeros(1))  # every rank knows, and has it open: the names may go
         staged.remove()
         return near, staged
 
@@ -191,9 +200,9 @@ class TrainingJob:
     def _groups(self) -> tuple[list[Any], list[Any]]:
         return self.steps.model.variables, self.steps.optimizer.variables
 
-    def run(self, started: float) -> None:
+    def run(self, started: float, notes: Mapping[str, Any]) -> None:
         """Train from the last checkpoint to the last epoch. ``started``: time.perf_counter() when the process
-        began.
+        began; ``notes`` stand in the last line of the metrics.
         """
         training, leads = self.training, self.strategy.rank == 0
         terminal, log = Terminal(training.epochs), MetricsLog(self.place.metrics)
@@ -230,7 +239,8 @@ class TrainingJob:
                 times |= {"stage_s": self.staged.seconds, "staged_bytes": self.staged.bytes}
             total = {"total_s": round(time.perf_counter() - started, 3), "resumed_from": first}
             log.append(
-                "end", {**_summary(last, progress), **times, **total, **used, "ranks": self.strategy.size}
+                "end",
+                {**_summary(last, progress), **times, **total, **used, **notes, "ranks": self.strategy.size},
             )
 
     def _used(self) -> dict[str, float]:
@@ -287,13 +297,14 @@ def run_job(training: Training, place: Place, started: float, planned: int | Non
     """
     configure_tensorflow(training.deterministic)
     strategy = load_strategy(training.strategy)
+    notes: dict[str, Any] = {}
     try:
         expect_size(strategy, planned)
         if strategy.rank == 0:
             place.metrics.parent.mkdir(parents=True, exist_ok=True)
             place.checkpoints.mkdir(parents=True, exist_ok=True)
             size = checkpoint_bytes(training.model, len(training.data.modalities))
-            stripes.prepare(place.checkpoints, size, 1, place.stripes)
-        TrainingJob(training, place, strategy).run(started)
+            notes["stripes"] = stripes.prepare(place.checkpoints, size, 1, place.stripes).to_json()
+        TrainingJob(training, place, strategy).run(started, notes)
     finally:
         strategy.close()

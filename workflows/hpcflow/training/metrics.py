@@ -9,7 +9,8 @@ last step; ranks; time, UTC.
 The last line, "event": "end", repeats the last epoch's values and adds best_epoch and best_val_dice;
 startup_s, from the start of the process to the first step (imports, MPI, data, model, tracing); input_s, what
 steps waited for input, mean over ranks; total_s of this attempt; resumed_from, the epoch of the checkpoint it
-went on from, or 0.
+went on from, or 0; stripes, what was done for the folder of checkpoints (storage/stripes.py); and, where data is staged,
+stage_s and staged_bytes.
 """
 
 from __future__ import annotations

@@ -24,11 +24,13 @@ def prepare(
     cache: Path,
     say: Callable[[str], None] = lambda _: None,
     stripes: Policy = "auto",
+    readers: int = 1,
 ) -> Path:
     """Make sure that the packed cache of ``data`` is there, and return its folder.
 
     ``named``: the data set's folder, or empty for phantoms. ``say`` gets one line for each thing that was
-    done. Raises InputError for what is wrong with the data set.
+    done. ``readers``: how many processes are going to map it at once. Raises InputError for what is wrong with
+    the data set.
     """
     from hpcflow.training.data.cache import build_packed
     from hpcflow.training.data.decathlon import open_decathlon
@@ -38,7 +40,9 @@ def prepare(
     dataset = open_decathlon(ensure_phantoms(data, named, cache, _progress("phantoms")))
     dataset.target(data.target)
     channels = dataset.channels(data.modalities)
-    path, built = build_packed(cache, dataset, channels, data.crop, _progress("subjects packed"), stripes)
+    path, built = build_packed(
+        cache, dataset, channels, data.crop, _progress("subjects packed"), stripes, readers
+    )
     kind = "PHANTOM subjects" if dataset.phantom else "subjects"
     what = f"{len(dataset.subjects)} {kind} of {dataset.name}"
     verb = "packed" if built else "found packed"
@@ -68,13 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hpcflow.jobs.rundir import RunDir
 
     try:
-        experiment = load_resolved(RunDir(options.run).task(options.job, options.task).experiment)
+        run = RunDir(options.run)
+        experiment = load_resolved(run.task(options.job, options.task).experiment)
         prepare(
             experiment.training.data,
             options.data,
             options.cache,
             say=lambda line: print(line, flush=True),
             stripes=experiment.storage.stripes,
+            # Every rank of a training maps the whole set.
+            readers=max(job.allocation.nodes * job.allocation.tasks_per_node for job in run.graph),
         )
     except HpcflowError as error:
         print(f"hpcflow: {error}", file=sys.stderr)

@@ -143,18 +143,21 @@ class UnetLearner:
         folder = shell.expand(member.data) if member.data else shared
         if member.phantom:
             data, folder = data.model_copy(update={"phantom": member.phantom}), ""
-        packed = open_packed(
-            Path(agreed(self.strategy, lambda: str(prepare(data, folder, cache)))), patience_s=60.0
-        )
+        others = [m.name for m in members.values() if not (m.data or m.phantom)]
+        together = 1 if member.data or member.phantom else max(1, len(others))
+        stripes, readers = plan.experiment.storage.stripes, together * self.strategy.size
+
+        def path() -> str:
+            return str(prepare(data, folder, cache, stripes=stripes, readers=readers))
+
+        packed = open_packed(Path(agreed(self.strategy, path)), patience_s=None)
         fraction, seed = training.data.validation_fraction, plan.rules.seed
         if member.data or member.phantom:
             if name == HOLDOUT:
                 everything = tuple(range(len(packed.subjects)))
                 return packed, Split(everything, everything)
             return packed, split_subjects(packed.subjects, fraction, seed)
-        mine = self._dealt(
-            packed.subjects, name, [m.name for m in members.values() if not (m.data or m.phantom)]
-        )
+        mine = self._dealt(packed.subjects, name, others)
         if name == HOLDOUT:
             return packed, Split(mine, mine)
         inner = split_subjects([packed.subjects[index] for index in mine], fraction, seed)

@@ -34,7 +34,7 @@ from hpcflow.storage.publish import (
     remove_leftovers,
     temporary_name,
 )
-from hpcflow.storage.stripes import Policy
+from hpcflow.storage.stripes import Policy, Striped
 from hpcflow.training.data.decathlon import Decathlon
 from hpcflow.training.data.preprocess import VERSION, preprocess
 
@@ -64,7 +64,7 @@ def packed_path(cache: Path, key: str) -> Path:
     return cache / f"packed-{key}"
 
 
-def open_packed(path: Path, *, patience_s: float = 0.0) -> Packed:
+def open_packed(path: Path, *, patience_s: float | None = 0.0) -> Packed:
     """Map a cache into memory after comparing its files' sizes with its manifest.
 
     ``patience_s``: how long to wait for a cache that another node published. Raises RunError where there is
@@ -92,8 +92,10 @@ def build_packed(
     crop: tuple[int, int, int],
     progress: Callable[[int, int], None] = lambda *_: None,
     policy: Policy = "auto",
+    readers: int = 1,
 ) -> tuple[Path, bool]:
     """Make the cache of ``dataset`` unless it is there, and return its path and whether this call built it.
+    ``readers``: how many processes are going to map it at once.
 
     A damaged one (a file missing or of another size) is moved aside and built anew. Raises InputError for
     what is wrong with the data set.
@@ -107,7 +109,10 @@ def build_packed(
     if path.exists():
         path.rename(temporary_name(path))
     with publishing_directory(path) as temporary:
-        _write(temporary, dataset, channels, crop, progress, policy)
+        x, y, z = crop
+        size = 2 * len(dataset.subjects) * x * y * z * len(channels)
+        striped = stripes.prepare(temporary, size, readers, policy)
+        _write(temporary, dataset, channels, crop, progress, striped)
     return path, True
 
 
@@ -117,15 +122,13 @@ def _write(
     channels: Sequence[int],
     crop: tuple[int, int, int],
     progress: Callable[[int, int], None],
-    policy: Policy,
+    striped: Striped,
 ) -> None:
     """Write the four files, one subject in memory at a time."""
     x, y, z = crop
     count = len(dataset.subjects)
     kinds = max(dataset.labels) + 1
     voxels = np.zeros((count, z, kinds), np.uint32)
-    # Every rank maps the images: many readers of one file.
-    striped = stripes.prepare(directory, 2 * count * x * y * z * len(channels), 2, policy)
     with publishing(directory / "images.npy") as images, publishing(directory / "labels.npy") as labels:
         images.write(_header((count, z, x, y, len(channels)), np.float16))
         labels.write(_header((count, z, x, y), np.uint8))
