@@ -32,7 +32,9 @@ def build(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="A directory of files instead of a SIF.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Build even what is unchanged.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even what is unchanged, or was changed by hand.")
+    ] = False,
     argument: Annotated[
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="A %arguments value of the definition; repeatable."),
@@ -101,7 +103,7 @@ def from_dockerfile(
     """Turn a Dockerfile into a definition file, and name what is lost on the way. Ends with 2 if it is much."""
     from hpcflow.containers.dockerfile import convert
 
-    made = convert(dockerfile)
+    made = convert(dockerfile, output.absolute().parent if output else None)
     for problem, _ in made.losses:
         print(problem, file=sys.stderr)
     if made.grave and not accept:

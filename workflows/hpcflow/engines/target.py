@@ -43,6 +43,7 @@ def target(loaded: Loaded, slurm: SlurmSite | None) -> Target:
         code=str(Path(hpcflow.__file__).parent),
         file_systems=json.dumps(loaded.site.said) if loaded.site.said else "",
         max_submit=_max_submit(loaded, slurm),
+        cpu_flags=loaded.site.cpu_flags,
     )
 
 

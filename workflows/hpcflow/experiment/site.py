@@ -60,6 +60,10 @@ class Site(Section):
     )
     mpi_plugin: Word | None = Field(None, description="srun --mpi= on this site, as in pmix.")
     node: NodeShape | None = Field(None, description="Shape of the nodes.")
+    cpu_flags: tuple[Word, ...] = Field(
+        (),
+        description="Features of the nodes' processors (`flags` in /proc/cpuinfo); images are compared with them.",
+    )
     prices: Prices | None = Field(None, description="What jobs cost there; reports tell what a run came to.")
     file_systems: dict[PathText, FileSystem] = Field(
         {}, description="Folders and what is to be known of their file systems, over the mount table."

@@ -30,3 +30,4 @@ class Target:
     code: str = ""
     file_systems: str = ""  # what the site's profile says of them (JSON), for storage/mounts.py
     max_submit: int | None = None  # jobs that the user may have in the queue; None: no limit is known
+    cpu_flags: tuple[str, ...] = ()  # features of the nodes' processors, where the site's profile says them
