@@ -288,6 +288,20 @@ def test_lonely_ranks_end_with_one_sentence_between_them(tmp_path: Path, verify:
     assert "4 ranks are planned" in sentence and "--cleanenv" in sentence
 
 
+def test_a_federations_ranks_check_in_too(tmp_path: Path) -> None:
+    """Else each of them would take itself for the only one, and train alone."""
+    files = {"rankmap.json": json.dumps(planned(nodes=1, ranks_per_socket=1).to_json())}
+    run = lay(tmp_path, [job("r0001-train", "true", files=files)])
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcflow.federation", "train", "--cache", "c", str(run.path), "r0001-train", "0"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "2 ranks are planned, and no launcher's variables" in done.stderr
+    item = read(run.task("r0001-train", 0).bindings)[0]
+    assert item.cpus and "no launcher's variables" in item.problem
+
+
 @pytest.mark.train
 def test_hydra_with_an_open_mpi_program_ends_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "map").write_text(json.dumps(planned(nodes=1, ranks_per_socket=1).to_json()))
