@@ -12,6 +12,7 @@ import pytest
 from cluster import Cluster
 from commands import CONFIGS, hpcflow
 from federation.federations import about, chunk, model, sets, status, submit
+from hpcflow.placement.record import read
 
 pytestmark = pytest.mark.train
 CONFIG = (CONFIGS / "federated_unet.yaml").read_text()
@@ -59,6 +60,7 @@ def test_five_rounds_with_a_failure_and_a_straggler_end_by_themselves(
     assert set(said[3]["accepted"]) == {"north", "south"}
     ranks = json.loads((run / "jobs/r0003-train-2/rankmap.json").read_text())["ranks"]
     assert [rank["node"] for rank in ranks] == [0, 1]
+    assert sorted(read(run / "jobs/r0003-train-2/bindings")) == [0, 1]  # both checked in
     print(hpcflow("fed", "status", run).stdout)
 
 

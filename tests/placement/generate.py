@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from hpcflow.errors import InputError
 from hpcflow.experiment.schema import Placement, Reserve
@@ -54,6 +55,13 @@ def topology(rng: random.Random, limit: int = 1024) -> Topology:
     if rng.random() < 0.1 and len(threads) > 4:
         threads = [t for t in threads if rng.random() > 0.1] or threads
     return Topology.from_threads(threads, source="generated")
+
+
+def guessed(node: Topology) -> Topology:
+    """A node of which counts alone are known, so that its ids are taken to run core by core."""
+    ids = count()
+    cores = tuple(replace(core, pus=tuple(next(ids) for _ in core.pus)) for core in node.cores)
+    return replace(node, cores=cores, disallowed=(), assumed=True)
 
 
 def _os_ids(rng: random.Random, cores: int, smt: int) -> list[list[int]]:

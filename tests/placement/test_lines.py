@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ Golden = Callable[[str, str], None]
 
 
 def planned(topology: str = "2x18x2", nodes: int = 2, **kind: Any) -> RankMap:
-    return plan(Placement(**kind), [read(topology)] * nodes)
+    """On nodes whose CPU ids are known to run core by core."""
+    return plan(Placement(**kind), [replace(read(topology), assumed=False)] * nodes)
 
 
 def text(name: str, rankmap: RankMap, **more: Any) -> str:
@@ -200,11 +202,37 @@ def test_srun_counts_logical_cpus_and_owns_the_node_for_masks() -> None:
     assert "--export=ALL" in odd
 
 
-def test_masks_on_guessed_ids_say_so() -> None:
-    made = planned(ranks_per_node=5)
-    assert any("guess" in note or "does not tell" in note for note in line("srun", made, ["p"]).notes)
-    exact = read(str(Path(__file__).parent / "nodes" / "hwloc2-numa-l3.xml"))
-    assert not line("srun", plan(Placement(ranks_per_node=5), [exact]), ["p"]).notes
+@pytest.mark.parametrize("name", ["srun", "intelmpi", "mpich"])
+def test_ids_are_not_guessed(name: str) -> None:
+    """Masks made core by core would put two ranks on one core of a node that Linux numbers."""
+    kind = Placement(ranks_per_node=2, cores_per_rank=3, reserve={"cores": 1, "per": "socket"})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"topology 2x4x2 does not tell the CPU ids \(give an hwloc file"):
+        text(name, plan(kind, [read("2x4x2")]))
+    assert text(
+        name, planned("2x4x2", **kind.model_dump(include={"ranks_per_node", "cores_per_rank", "reserve"}))
+    )
+    assert text(name, plan(Placement(ranks_per_socket=1), [read("2x4x2")]))  # no id is needed
+
+
+def test_srun_gives_a_rank_that_has_the_node_all_of_it_without_masks() -> None:
+    said = text("srun", plan(Placement(ranks_per_node=1), [read("2x4x2")] * 2))
+    assert "--cpus-per-task=16 --distribution=block:block --cpu-bind=verbose,cores" in said
+
+
+def test_srun_takes_hosts_in_the_order_in_which_slurm_has_them() -> None:
+    assert "--nodelist=n2,n10" in text("srun", planned(), scheduler=None, hosts=["n2", "n10"])
+    with pytest.raises(InputError, match=r"other hosts than planned \(name them as a,b\)"):
+        text("srun", planned(), scheduler=None, hosts=["b", "a"])
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "a"], ["a", "b\n"], ["a", "b slots=9"], ["a", "\x00"], ["a", "-x"], ["a", ""]]
+)
+def test_names_that_no_host_has_are_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match=r"^hosts: "):
+        plan(Placement(), [read("2x4x2")] * 2, names)
+    with pytest.raises(InputError, match=r"^hosts: "):
+        text("openmpi", planned(), scheduler=None, hosts=names)
 
 
 @pytest.mark.parametrize("folder", ["plain", 'it\'s $(touch x) "q" \\ *', "a b"])

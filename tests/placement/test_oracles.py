@@ -29,6 +29,7 @@ def judge(score: Score, key: str) -> None:
     assert not score.differing, "\n".join(score.differing)
     assert not score.silent, "\n".join(score.silent)
     assert set(score.forms) >= EXPECTED[key]
+    assert score.guessed > score.compared // 10  # lines made without the nodes' ids
     assert "other" not in score.forms
 
 

@@ -132,6 +132,7 @@ def test_allocation_counts_logical_cpus_and_whole_nodes() -> None:
 
 # A case is all that its number makes of it: generated requests fit their nodes.
 NUMBERS = st.integers(0, 2**32)
+HOSTS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 
 
 @settings(max_examples=150, deadline=None)
@@ -186,7 +187,7 @@ def test_auto_leaves_no_more_idle_than_the_remainder(number: int) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(NUMBERS, st.lists(st.text(min_size=1), min_size=4, max_size=4, unique=True))
+@given(NUMBERS, st.lists(HOSTS, min_size=4, max_size=4, unique=True))
 def test_hosts_do_not_change_a_map(number: int, names: list[str]) -> None:
     found = case(number, 160)
     asked, nodes, made = found.request, found.nodes, found.rankmap

@@ -1,5 +1,6 @@
 """Nodes read from what tools print."""
 
+import json
 import os
 from pathlib import Path
 
@@ -8,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcflow.errors import InputError
-from hpcflow.placement import hwlocxml, probe, sources
+from hpcflow.experiment.schema import Placement
+from hpcflow.experiment.site import NodeShape
+from hpcflow.placement import hwlocxml, probe, sources, sysfs
 from hpcflow.placement.cpulist import brief, cpu_list, ranges
 from hpcflow.placement.hwlocwrite import write
+from hpcflow.placement.rankmap import plan
 from hpcflow.placement.topology import Thread, Topology
 from placement.generate import topology
 
@@ -92,6 +96,65 @@ def test_slurm_gives_counts_and_says_that_the_ids_are_a_guess(name: str, gpus: i
         found.domains("numa")
 
 
+def lscpu(**fields: object) -> Topology:
+    rows = [{"field": name.replace("_", " ") + ":", "data": str(value)} for name, value in fields.items()]
+    return sources.lscpu(json.dumps({"lscpu": rows}))
+
+
+@pytest.mark.parametrize(("sockets", "shape"), [("-", [8]), ("2", [4, 4])])
+def test_lscpu_of_an_arm_node_counts_clusters(sockets: str, shape: list[int]) -> None:
+    found = lscpu(
+        **{
+            "CPU(s)": 8,
+            "Thread(s)_per_core": 1,
+            "Core(s)_per_cluster": 4,
+            "Cluster(s)": 2,
+            "Socket(s)": sockets,
+        }
+    )
+    assert [len(cores) for cores in found.sockets] == shape
+
+
+def test_lscpu_plain_does_not_tell_which_socket_a_cpu_is_on() -> None:
+    numa = {"NUMA_node0_CPU(s)": "0,2", "NUMA_node1_CPU(s)": "1,3"}
+    found = lscpu(**{"CPU(s)": 4, "Thread(s)_per_core": 1, "Core(s)_per_socket": 2, "Socket(s)": 2}, **numa)
+    assert found.assumed
+    assert not lscpu(
+        **{"CPU(s)": 4, "Thread(s)_per_core": 1, "Core(s)_per_socket": 4, "Socket(s)": 1}
+    ).assumed
+
+
+@pytest.mark.parametrize(
+    ("gres", "near"),
+    [
+        ("gpu:a100:2,gpu:v100:2", [(0, 7)] * 4),
+        ("gpu:a100:1(S:1),gpu:v100:2(S:0),tmpdir:1", [(4, 7), (0, 3), (0, 3)]),
+        ("gpu:4(S:0-1)", [(0, 7)] * 4),
+        ("(null)", []),
+    ],
+)
+def test_gpus_of_slurm_are_all_counted_and_near_their_sockets(gres: str, near: list[tuple[int, int]]) -> None:
+    text = f"NodeName=a CoresPerSocket=4 Sockets=2 ThreadsPerCore=2 Gres={gres}"
+    assert [(gpu.cores[0], gpu.cores[-1]) for gpu in sources.parse(text).gpus] == near
+
+
+def test_cores_that_slurm_keeps_for_the_system_are_not_the_jobs() -> None:
+    found = sources.parse(
+        "NodeName=a CoresPerSocket=4 Sockets=2 ThreadsPerCore=2 CoreSpecCount=3 Gres=gpu:1(S:1)"
+    )
+    assert [len(cores) for cores in found.sockets] == [3, 2]
+    assert found.disallowed == (6, 7, 12, 13, 14, 15)
+    assert found.gpus[0].cores == (3, 4)
+
+
+def test_a_site_profile_that_does_not_tell_numa_nodes_has_none() -> None:
+    node = NodeShape(sockets=2, cores=4).model_dump(exclude_none=True)
+    with pytest.raises(InputError, match=r"does not tell its NUMA nodes.*numa_per_socket"):
+        plan(Placement(ranks_per_numa=1), [sources.profile(node)])
+    told = NodeShape(sockets=2, cores=4, l3_per_socket=2).model_dump(exclude_none=True)
+    assert plan(Placement(ranks_per_l3=1), [sources.profile(told)]).size == 4
+
+
 def test_a_site_profile_says_numbers_or_names_a_file() -> None:
     found = sources.profile(
         {"sockets": 2, "cores": 8, "threads": 2, "numa_per_socket": 2, "l3_per_socket": 4, "gpus": 4}
@@ -121,6 +184,16 @@ def test_a_site_profile_says_numbers_or_names_a_file() -> None:
             "NodeName=a Sockets=1 CoresPerSocket=2\nNodeName=b Sockets=2 CoresPerSocket=2",
             "2 different shapes",
         ),
+        (
+            '<topology><object type="Machine"><object type="PU" os_index="-3"/></object></topology>',
+            "number -3",
+        ),
+        (
+            "<topology>" + "<object>" * 3000 + "</object>" * 3000 + "</topology>",
+            "not as hwloc writes it: Recursion",
+        ),
+        ('{"lscpu": ' + "[" * 100000 + "]" * 100000 + "}", "not as lscpu writes it: Recursion"),
+        ('{"lscpu": [{"field": "CPU(s):", "data": "4"}]}', r"no field 'Thread\(s\) per core'"),
         ("hello", "neither hwloc XML nor"),
         ("", "neither hwloc XML nor"),
     ],
@@ -161,7 +234,7 @@ def test_restricted_is_what_a_process_in_a_cgroup_sees() -> None:
 
 def test_this_machine_is_what_the_process_may_use() -> None:
     assert set(probe.this_machine().pus) == os.sched_getaffinity(0)
-    assert set(probe._kernel().pus) >= os.sched_getaffinity(0)
+    assert set(sysfs.node().pus) >= os.sched_getaffinity(0)
 
 
 def test_counts() -> None:

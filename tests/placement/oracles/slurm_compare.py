@@ -6,12 +6,11 @@ import random
 from pathlib import Path
 
 from hpcflow.errors import InputError
-from hpcflow.placement.launchers import line
 from hpcflow.placement.rankmap import plan
 from hpcflow.placement.topology import Topology
 from placement.generate import Case, request, topology
 from placement.oracles import cluster
-from placement.oracles.compare import MOST_RANKS, Score
+from placement.oracles.compare import MOST_RANKS, Score, spoken
 from placement.oracles.slurm import FakeSlurm
 
 
@@ -52,10 +51,11 @@ def compare(folder: Path, built: Path, kinds: int, each: int, seed: int = 1) -> 
                 done += 1
                 found = Case(score.compared, asked, (shape,) * nodes, rankmap)
                 try:
-                    said = line("srun", rankmap, [str(built / "show")], scheduler="slurm")
+                    said, without_ids = spoken(found, "srun", built)
                 except InputError:
                     score.refused += 1
                     continue
+                score.guessed += without_ids
                 try:
                     score.add(found, said, slurm.run(said, rankmap, number))
                 except RuntimeError as error:

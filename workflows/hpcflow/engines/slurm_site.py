@@ -50,6 +50,7 @@ class Node:
     gres: str = ""
     state: str = ""
     host: str = ""
+    reserved: int = 0  # cores that Slurm keeps for the system (CoreSpecCount)
 
     @property
     def usable(self) -> bool:
@@ -213,6 +214,7 @@ def _node(line: str) -> Node:
         gres=values.get("Gres", ""),
         state=values.get("State", ""),
         host=values.get("NodeHostName", ""),
+        reserved=int(values.get("CoreSpecCount", 0)),
     )
 
 

@@ -16,7 +16,7 @@ from hpcflow.experiment.site import NodeShape
 from hpcflow.flows.target import Target
 from hpcflow.placement.launchers.detect import choose, detect
 from hpcflow.placement.probe import this_machine
-from hpcflow.placement.sources import profile
+from hpcflow.placement.sources import of_slurm, profile
 from hpcflow.placement.sources import read as read_topology
 from hpcflow.placement.topology import Topology
 
@@ -74,8 +74,13 @@ def _slurm_node(loaded: Loaded, slurm: SlurmSite) -> Topology:
     if not nodes:
         raise loaded.problem("resources.partition", f"Slurm has no nodes in it ({_partitions(slurm)})")
     smallest = min(nodes, key=_cores)
-    return Topology.from_counts(
-        smallest.sockets, smallest.cores, smallest.threads, source=f"Slurm's node {smallest.name}"
+    return of_slurm(
+        smallest.sockets,
+        smallest.cores,
+        smallest.threads,
+        smallest.gres,
+        smallest.reserved,
+        source=f"Slurm's node {smallest.name}",
     )
 
 
@@ -90,7 +95,7 @@ def partition(experiment: Experiment) -> str | None:
 
 
 def _cores(node: Node) -> int:
-    return node.sockets * node.cores
+    return node.sockets * node.cores - node.reserved
 
 
 def _partitions(slurm: SlurmSite) -> str:

@@ -20,7 +20,8 @@ class NodeShape(Section):
     sockets: Count = Field(1, description="Sockets of a node.")
     cores: Count = Field(1, description="Cores of a socket.")
     threads: Count = Field(1, description="Hardware threads of a core.")
-    numa_per_socket: Count = Field(1, description="NUMA nodes of a socket.")
+    numa_per_socket: Count | None = Field(None, description="NUMA nodes of a socket, where they are known.")
+    l3_per_socket: Count | None = Field(None, description="L3 caches of a socket, where they are known.")
     gpus: Natural = Field(0, description="GPUs of a node.")
     hwloc: PathText | None = Field(None, description="hwloc XML file of a node, instead of the numbers.")
 

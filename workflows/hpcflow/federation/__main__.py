@@ -11,6 +11,8 @@ from hpcflow.errors import HpcflowError
 from hpcflow.federation import job
 from hpcflow.federation.plan import place_of, plan_of
 from hpcflow.jobs.ending import end_with
+from hpcflow.jobs.rundir import RunDir
+from hpcflow.placement.binding import check_in_job
 from hpcflow.training.prepare import add_job_arguments
 
 PARTS: dict[str, Callable[[job.Here], None]] = {
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
+        where = RunDir(options.run).job(options.job)
+        check_in_job(where.rankmap, where.task(options.task).bindings)
         plan = plan_of(place_of(options.run, options.job, options.task))
         here = job.Here(plan, options.job, options.task, options.data, str(options.cache), options.name)
         PARTS[options.part](here)

@@ -17,7 +17,7 @@ from hpcflow.experiment.schema import RANK_COUNTS, UNETS, Collaborator, Placemen
 from hpcflow.federation.cast import BEGIN, NUMBER, Mould, Moulds, cast, job_name, queued_tasks
 from hpcflow.federation.plan import Plan
 from hpcflow.flows.target import Target
-from hpcflow.flows.train import prepare_job, rank_map, train_job
+from hpcflow.flows.train import RANKMAP, prepare_job, rank_map, train_job
 from hpcflow.jobs.job import Allocation, Job, JobGraph
 from hpcflow.jobs.rundir import RunDir
 from hpcflow.jobs.script import render
@@ -119,7 +119,10 @@ def _client(loaded: Loaded, target: Target, name: str, command: tuple[str, ...])
     if loaded.experiment.training.model.name not in UNETS:
         return single(loaded, target, name, command)
     job = train_job(loaded, target, name, (PROGRAM, *command), ())
-    return replace(job, launch=()) if loaded.experiment.training.strategy == "single" else job
+    if loaded.experiment.training.strategy != "single":
+        return job
+    # Nothing places the one process, so there is no map that it could be compared with.
+    return replace(job, launch=(), files={name: text for name, text in job.files.items() if name != RANKMAP})
 
 
 def single(loaded: Loaded, target: Target, name: str, command: tuple[str, ...]) -> Job:

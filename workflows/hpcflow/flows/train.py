@@ -104,7 +104,10 @@ def train_job(
         variables={**variables, **program.settings, **launch.env},
         paths={**_paths(experiment), **program.paths},
         files={
-            RANKMAP: json.dumps({"launcher": target.launcher, **ranks.to_json()}) + "\n",
+            RANKMAP: json.dumps(
+                {"launcher": target.launcher, "verify": experiment.placement.verify, **ranks.to_json()}
+            )
+            + "\n",
             **launch.files,
             **program.files,
         },

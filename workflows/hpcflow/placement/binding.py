@@ -17,38 +17,23 @@ import os
 import socket
 import sys
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Protocol
 
 from hpcflow.errors import EXIT_FAILED, InputError
-from hpcflow.placement.cpulist import brief, cpu_list, ranges
+from hpcflow.placement.compare import Planned, compare, overlap, size_problem
+from hpcflow.placement.gpus import own_gpus
 from hpcflow.placement.rankmap import RankPlace
-from hpcflow.placement.record import Binding, told, write
+from hpcflow.placement.record import Binding, refuse, told, write
+from hpcflow.placement.sysfs import seat
 from hpcflow.placement.topology import Topology
 
 Verify = Literal["fail", "warn", "off"]
-CPUS = Path("/sys/devices/system/cpu")
-
-
-class Planned(Protocol):
-    """What a rank must know of the plan. A RankMap is one; `PlanFile` is one that reads no more than it is asked for."""
-
-    @property
-    def size(self) -> int:
-        """Number of ranks."""
-
-    def place(self, rank: int) -> RankPlace:
-        """Where a rank is planned."""
-
-    def topology(self, node: int) -> Topology:
-        """The topology of a node."""
-
-    def core_pus(self, place: RankPlace) -> tuple[int, ...]:
-        """All hardware threads of a rank's cores."""
 
 
 class PlanFile:
-    """A rank map as its file has it (jobs/JOB/rankmap.json).
+    """A rank map as its file has it (jobs/JOB/rankmap.json), and what is to be done where a rank differs.
 
     One rank's place is all that is made of it: 8,000 ranks that each build 8,000 places would start a quarter of a
     second later.
@@ -59,10 +44,16 @@ class PlanFile:
         try:
             self._data = json.loads(path.read_text(encoding="utf-8"))
             self.size = len(self._data["ranks"])
+            self.verify: Verify = self._data.get("verify", "fail")
             self._shape_of: list[int] = self._data["topology_of"]
             self._shapes = [Topology.from_json(shape) for shape in self._data["topologies"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no rank map: {error}") from error
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the CPU ids of some node are a guess."""
+        return any(shape.assumed for shape in self._shapes)
 
     def place(self, rank: int) -> RankPlace:
         """Where a rank is planned."""
@@ -78,70 +69,137 @@ class PlanFile:
         return tuple(pu for core in place.cores for pu in cores[core].pus)
 
 
-def check_in(bindings: Path, rankmap: Planned | None, verify: Verify = "fail") -> Binding:
-    """Record what this rank was given in ``bindings`` and compare it with the plan. To be called before TensorFlow.
+def check_in_job(rankmap: Path, bindings: Path) -> int | None:
+    """Check in by the rank map of this job; the number of ranks, or None for a job that has no rank map.
 
-    Ends the process with exit code 1, one of the ranks having said why on stderr, when MPI has another size than the
-    plan, or when some rank is not where it was planned and ``verify`` is "fail". "warn" says it and goes on, "off"
-    records alone. Without a plan (``rankmap`` None) it records alone.
+    Every program that a job may start as several ranks begins so. Ends the process as `check_in` does; raises InputError
+    for a file that is no rank map.
+    """
+    if not rankmap.exists():
+        return None
+    plan = PlanFile(rankmap)
+    check_in(bindings, plan, plan.verify)
+    return plan.size
+
+
+def check_in(bindings: Path, rankmap: Planned, verify: Verify = "fail") -> Binding:
+    """Record what this rank was given in ``bindings``, compare it with the plan and show the rank its GPUs.
+
+    To be called before TensorFlow is imported. Ends the process with exit code 1, one of the ranks having said why on
+    stderr, when MPI has another size than the plan, or when some rank is not where it was planned and ``verify`` is
+    "fail". "warn" says it and goes on, "off" records alone.
     """
     bindings.mkdir(parents=True, exist_ok=True)
-    host, cpus, launcher = socket.gethostname(), tuple(sorted(os.sched_getaffinity(0))), told()
-    if rankmap is not None and rankmap.size > 1 and launcher.rank is None:
+    here = Binding(0, 1, socket.gethostname(), tuple(sorted(os.sched_getaffinity(0))), told())
+    if rankmap.size > 1 and here.told.rank is None:
         # Before MPI starts: some libraries abort there, every rank with a page of its own.
-        _end_once(bindings, size_problem(Binding(0, 1, host, cpus, launcher), rankmap.size))
-    rank, size, first = _mpi(bindings, rankmap)
-    here = Binding(rank, size, host, cpus, launcher)
-    if rankmap is not None and size != rankmap.size:
-        _end_once(bindings, size_problem(here, rankmap.size))
-    if rankmap is not None:
-        place = rankmap.place(rank)
-        problem = "" if verify == "off" else compare(here, place, rankmap)
-        here = Binding(here.rank, here.size, here.host, here.cpus, here.told, place.pus, problem)
-    write(bindings / f"{rank:05d}.json", here)
-    if rankmap is None or verify == "off":
+        _end_once(bindings, here, rankmap.size, size_problem(here, rankmap.size))
+    world = _world(bindings, here, rankmap.size)
+    here = replace(here, rank=world.rank, size=world.size)
+    if here.size != rankmap.size:
+        _end_once(bindings, here, rankmap.size, size_problem(here, rankmap.size))
+    here = _judged(here, rankmap, world, verify)
+    os.environ.update(here.gpus)
+    write(bindings / f"{here.rank:05d}.json", here)
+    if verify == "off":
         return here
-    worst = first(bool(here.problem))
+    worst = world.agree(bool(here.problem))
     if worst is not None:
         number, speaker = worst
-        others = f" ({number} of {size} ranks are not where they were planned)" if number > 1 else ""
-        if rank == speaker:
+        others = f" ({number} of {here.size} ranks are not where they were planned)" if number > 1 else ""
+        if here.rank == speaker:
             print(f"hpcflow: {here.problem}{others}", file=sys.stderr, flush=True)
         if verify == "fail":
             raise SystemExit(EXIT_FAILED)
     return here
 
 
-def _mpi(bindings: Path, rankmap: Planned | None) -> tuple[int, int, Any]:
-    """MPI's rank and size, and how the ranks agree: (are you wrong?) -> (how many are, the first of them) or None."""
-    alone = (rankmap is None or rankmap.size == 1) and (told().size or 1) == 1
-    if alone:
+def _judged(here: Binding, rankmap: Planned, world: _World, verify: Verify) -> Binding:
+    """The binding with what was planned, where it is and what is wrong with it."""
+    place = rankmap.place(here.rank)
+    node = rankmap.topology(place.node)
+    here = replace(here, planned=place.pus, seat=seat(here.cpus) if node.assumed else None)
+    problem = compare(here, place, rankmap)
+    if rankmap.guessed and verify != "off":
+        shared = overlap(
+            here, world.neighbours(place.node, here), rankmap
+        )  # all ranks ask, or they wait for ever
+        problem = problem or shared
+    try:
+        return replace(here, problem=problem, gpus=own_gpus(place, node, os.environ))
+    except InputError as error:
+        return replace(here, problem=problem or str(error))
+
+
+class _World(Protocol):
+    """The ranks of the job, as far as they must agree."""
+
+    rank: int
+    size: int
+
+    def agree(self, wrong: bool) -> tuple[int, int] | None:
+        """Are you wrong? How many are, and the first of them; None where nobody is."""
+
+    def neighbours(self, node: int, here: Binding) -> list[Binding]:
+        """The bindings of all ranks that are planned on a node."""
+
+
+class _Alone:
+    rank: int = 0
+    size: int = 1
+
+    def agree(self, wrong: bool) -> tuple[int, int] | None:
+        return (1, 0) if wrong else None
+
+    def neighbours(self, node: int, here: Binding) -> list[Binding]:
+        return [here]
+
+
+class _Mpi:
+    def __init__(self, mpi: Any) -> None:
+        self._mpi, self._world = mpi, mpi.COMM_WORLD
+        self.rank: int = self._world.Get_rank()
+        self.size: int = self._world.Get_size()
+
+    def agree(self, wrong: bool) -> tuple[int, int] | None:
+        count, lowest = array("i", [0]), array("i", [0])
+        self._world.Allreduce(array("i", [int(wrong)]), count, op=self._mpi.SUM)
+        self._world.Allreduce(array("i", [self.rank if wrong else self.size]), lowest, op=self._mpi.MIN)
+        return (count[0], lowest[0]) if count[0] else None
+
+    def neighbours(self, node: int, here: Binding) -> list[Binding]:
+        """As the bytes that bindings/ has, each with blanks to the length of the longest."""
+        local = self._world.Split(node, self.rank)
+        mine = json.dumps(here.to_json()).encode()
+        longest = array("i", [0])
+        local.Allreduce(array("i", [len(mine)]), longest, op=self._mpi.MAX)
+        everybody = bytearray(longest[0] * local.Get_size())
+        local.Allgather(mine.ljust(longest[0]), everybody)
+        local.Free()
+        rows = (everybody[at : at + longest[0]] for at in range(0, len(everybody), longest[0]))
+        return [Binding.from_json(json.loads(row)) for row in rows]
+
+
+def _world(bindings: Path, here: Binding, planned: int) -> _World:
+    """MPI's ranks. Ends the process where MPI cannot be the launcher's."""
+    if planned == 1 and (here.told.size or 1) == 1:
         # Nobody to agree with, and a program started without a launcher need not have an MPI that starts so.
-        return 0, 1, lambda wrong: (1, 0) if wrong else None
+        return _Alone()
     try:
         import mpi4py
 
         mpi4py.rc.initialize = False
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        _end_once(bindings, f"mpi4py finds no MPI library: {error} (load the launcher's MPI)")
+        text = f"mpi4py finds no MPI library: {error} (load the launcher's MPI)"
+        _end_once(bindings, here, planned, text)
     if MPI.Get_library_version().startswith("Open MPI") and "HYDI_CONTROL_FD" in os.environ:
-        _end_once(
-            bindings, "Hydra (MPICH, Intel MPI) started an Open MPI program: load the launcher's own MPI"
-        )
+        text = "Hydra (MPICH, Intel MPI) started an Open MPI program: load the launcher's own MPI"
+        _end_once(bindings, here, planned, text)
     if not MPI.Is_initialized():
         MPI.Init_thread()  # the level that mpi4py asks for by default, MPI_THREAD_MULTIPLE, serves Horovod too
         atexit.register(_finalize, MPI)
-    world = MPI.COMM_WORLD
-    rank, size = world.Get_rank(), world.Get_size()
-
-    def agree(wrong: bool) -> tuple[int, int] | None:
-        count, lowest = array("i", [0]), array("i", [0])
-        world.Allreduce(array("i", [int(wrong)]), count, op=MPI.SUM)
-        world.Allreduce(array("i", [rank if wrong else size]), lowest, op=MPI.MIN)
-        return (count[0], lowest[0]) if count[0] else None
-
-    return rank, size, agree
+    return _Mpi(MPI)
 
 
 def _finalize(mpi: Any) -> None:
@@ -149,86 +207,14 @@ def _finalize(mpi: Any) -> None:
         mpi.Finalize()
 
 
-def size_problem(here: Binding, planned: int) -> str:
-    """The sentence for ranks whose MPI has another size than the plan."""
-    said = f"MPI says rank {here.rank} of {here.size}, and {planned} ranks are planned"
-    if here.told.size is None:
-        return (
-            f"{planned} ranks are planned, and no launcher's variables are in the environment: a container cleaned it "
-            "(--cleanenv), or the program was started without the launcher"
-        )
-    if here.size == 1 and here.told.size == planned:
-        cause = (
-            "the launcher started all of them, so the program's MPI library is not the launcher's "
-            "(load the same MPI, in the container too; srun needs a matching --mpi=)"
-        )
-    else:
-        cause = f"the launcher itself started {here.told.size} (the allocation's tasks differ from the plan)"
-    return f"{said}: {cause}"
+def _end_once(bindings: Path, here: Binding, planned: int, sentence: str) -> NoReturn:
+    """Record this rank and end its process; the first of the ranks to create the attempt's file says why.
 
-
-def compare(here: Binding, place: RankPlace, rankmap: Planned) -> str:
-    """The sentence for a rank that is not where it was planned; empty when it is."""
-    if here.told.rank is not None and here.told.rank != here.rank:
-        return (
-            f"rank {here.rank}: the launcher calls it rank {here.told.rank}; likely cause: the program's MPI library is "
-            "not the launcher's"
-        )
-    if here.told.local_rank is not None and here.told.local_rank != place.local_rank:
-        return (
-            f"rank {here.rank} on {here.host}: planned as local rank {place.local_rank} of node {place.node}, "
-            f"is local rank {here.told.local_rank}; likely cause: the ranks are spread over other nodes than planned "
-            "(--ntasks-per-node or the host list differs)"
-        )
-    actual, planned, whole = set(here.cpus), set(place.pus), set(rankmap.core_pus(place))
-    if actual in (planned, whole):
-        return ""
-    if rankmap.topology(place.node).assumed and _same_shape(here.cpus, place):
-        return ""
-    shown = f"rank {here.rank} on {here.host}: planned CPUs {brief(place.pus)}, got {brief(here.cpus)}"
-    return f"{shown}; likely cause: {_cause(actual, whole, here, place)} (placement.verify: warn goes on)"
-
-
-def _same_shape(cpus: tuple[int, ...], place: RankPlace) -> bool:
-    """Whether the CPUs are as many cores on as many sockets as planned, where the plan had to guess their ids."""
-    try:
-        cores = {
-            min(cpu_list((CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text())) for cpu in cpus
-        }
-        sockets = {(CPUS / f"cpu{cpu}/topology/physical_package_id").read_text().strip() for cpu in cpus}
-    except (OSError, ValueError):
-        return False
-    return len(cores) == len(place.cores) and len(sockets) == len(place.sockets)
-
-
-def _cause(actual: set[int], whole: set[int], here: Binding, place: RankPlace) -> str:
-    machine = max(os.cpu_count() or 0, max(actual, default=0) + 1)
-    if max(whole) >= machine:
-        return f"{here.host} has {machine} CPUs, fewer than the node that was planned for"
-    if actual > whole:
-        free = "all CPUs of the node" if len(actual) == machine else f"{len(actual)} CPUs"
-        return f"nothing bound it, it may use {free}: the launcher's binding was dropped or overridden"
-    if actual < whole:
-        return "the job's cgroup is smaller than what was asked for, or smt differs"
-    if here.told.rank is None:
-        return (
-            "the program was not started by the launcher, or a container cleaned the environment (--cleanenv)"
-        )
-    return f"the launcher mapped it elsewhere than on cores {ranges(place.cores)}: its version may differ from the plan's"
-
-
-def _end_once(bindings: Path, sentence: str) -> NoReturn:
-    """End this process; the first of the ranks to create the attempt's file says why."""
-    attempt = "-".join(
-        os.environ.get(name) or "0" for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "PMIX_NAMESPACE")
-    )
-    clean = "".join(c if c.isalnum() else "-" for c in attempt)
-    name = clean if clean.strip("0-") else f"{clean}-{os.getppid()}"
-    try:
-        os.close(os.open(bindings / f"refused-{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-    except FileExistsError:
-        raise SystemExit(EXIT_FAILED) from None
-    except OSError:
-        pass  # better said twice than not at all
-    print(f"hpcflow: {sentence}", file=sys.stderr, flush=True)
+    The record has the launcher's number, for to MPI each of them may be rank 0; beyond the plan's ranks there is none.
+    """
+    number = here.rank if here.told.rank is None else here.told.rank
+    if number < planned:
+        write(bindings / f"{number:05d}.json", replace(here, problem=sentence))
+    if refuse(bindings, sentence):
+        print(f"hpcflow: {sentence}", file=sys.stderr, flush=True)
     raise SystemExit(EXIT_FAILED)

@@ -206,7 +206,7 @@ def _draw(
             print(f"  refused: {one}")
         else:
             _print_line(one, made.threads.env)
-    for sentence in [*(said.notes if said else ()), *made.threads.lint()]:
+    for sentence in made.threads.lint():
         print(f"note: {sentence}", file=sys.stderr)
     if verdict is not None:
         whole = f"{verdict.launcher} {verdict.version}, asked about {verdict.asked}"

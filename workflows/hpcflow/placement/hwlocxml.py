@@ -37,7 +37,7 @@ def parse(text: str, source: str = "") -> Topology:
         raise InputError(f"{source or 'the topology'}: no hwloc XML file (export one with `lstopo node.xml`)")
     try:
         return _read(machine, source)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise InputError(f"{source or 'the topology'}: not as hwloc writes it: {error!r}") from error
 
 

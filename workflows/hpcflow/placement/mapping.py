@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Answer:
             "env": dict(said.env),
             "files": dict(said.files),
             "binds": said.grain,
-            "notes": [*said.notes, *self.threads.lint()],
+            "notes": self.threads.lint(),
             "ranks": [place.to_json() for place in self.rankmap.ranks],
         }
 
@@ -105,17 +105,3 @@ def lines_json(lines: Mapping[str, LaunchLine | str]) -> dict[str, Any]:
         }
         for name, said in lines.items()
     }
-
-
-def actual(rankmap: RankMap, cpus: Mapping[int, Sequence[int]]) -> dict[int, dict[int, list[int]]]:
-    """node -> core -> ranks that may really run there, from the OS ids that ranks recorded."""
-    found: dict[int, dict[int, list[int]]] = {}
-    for rank, given in sorted(cpus.items()):
-        place = rankmap.ranks[rank]
-        node = rankmap.topology(place.node)
-        mine = set(given)
-        cores = found.setdefault(place.node, {})
-        for index, core in enumerate(node.cores):
-            if mine.intersection(core.pus):
-                cores.setdefault(index, []).append(rank)
-    return found

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hpcflow.errors import InputError
+from hpcflow.placement.hosts import checked
 from hpcflow.placement.places import gpus as near_gpus
 from hpcflow.placement.places import level_of, many, places
 from hpcflow.placement.topology import Topology
@@ -137,6 +138,11 @@ class RankMap:
             for ranks in self.by_node
         )
 
+    @property
+    def guessed(self) -> bool:
+        """Whether the CPU ids of some node are a guess."""
+        return any(shape.assumed for shape in self.shapes)
+
     def place(self, rank: int) -> RankPlace:
         """Where a rank is planned."""
         return self.ranks[rank]
@@ -187,7 +193,7 @@ def plan(request: Placement, nodes: Sequence[Topology], hosts: Sequence[str] | N
     """
     if not nodes:
         raise InputError("placement: there is no node to place ranks on")
-    names = tuple(hosts) if hosts is not None else tuple(f"node{i}" for i in range(len(nodes)))
+    names = checked(hosts) if hosts is not None else tuple(f"node{i}" for i in range(len(nodes)))
     if len(names) != len(nodes):
         raise InputError(f"placement: {len(names)} host names for {len(nodes)} nodes")
     shapes, shape_of = _shapes(nodes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +57,16 @@ def lscpu(text: str, source: str = "lscpu") -> Topology:
     """The node of `lscpu --extended --json` (exact) or of `lscpu --json` (its counts and NUMA lists).
 
     The plain form tells no core of a CPU. Where a core has several threads Linux on x86 numbers the first
-    thread of all cores before the second ones; that is assumed then, unless there is one thread a core.
+    thread of all cores before the second ones; that is assumed then, as is which socket a CPU is on.
     """
     try:
         data = json.loads(text)
         if "cpus" in data:
             return _extended(data["cpus"], source)
         return _summary(_fields(data["lscpu"]), source)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise InputError(f"{source or 'the topology'}: not as lscpu writes it: no field {error}") from error
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{source or 'the topology'}: not as lscpu writes it: {error!r}") from error
 
 
@@ -105,11 +108,21 @@ def _fields(entries: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
+def _sockets(fields: Mapping[str, str]) -> tuple[int, int]:
+    """Sockets, and cores of each. On ARM lscpu counts the cores of a cluster, and where the firmware tells of no socket
+    (it says "-") there is one.
+    """
+    if "Core(s) per cluster" not in fields:
+        return int(fields["Socket(s)"]), int(fields["Core(s) per socket"])
+    cores = int(fields["Core(s) per cluster"]) * int(fields["Cluster(s)"])
+    sockets = _number(fields.get("Socket(s)")) or 1
+    return sockets, cores // sockets
+
+
 def _summary(fields: Mapping[str, str], source: str) -> Topology:
     online = cpu_list(fields.get("On-line CPU(s) list") or f"0-{int(fields['CPU(s)']) - 1}")
     threads = int(fields["Thread(s) per core"])
-    cores = int(fields["Core(s) per socket"])
-    sockets = int(fields["Socket(s)"])
+    sockets, cores = _sockets(fields)
     if threads * cores * sockets != len(online):
         raise InputError(
             f"{source}: {len(online)} CPUs are online and {sockets} x {cores} x {threads} are described; "
@@ -121,6 +134,7 @@ def _summary(fields: Mapping[str, str], source: str) -> Topology:
         if (match := re.fullmatch(r"NUMA node([0-9]+) CPU\(s\)", key))
         for cpu in cpu_list(value)
     }
+    guessed = threads > 1 or sockets > 1  # on one socket of single threads every CPU is a core like any other
     by_node = sorted(online, key=lambda cpu: (node_of.get(cpu, 0), cpu))
     nodes = len(set(node_of.values()))
     if nodes and nodes % sockets == 0:
@@ -138,7 +152,7 @@ def _summary(fields: Mapping[str, str], source: str) -> Topology:
                     Thread(cpu, package, part * share + place % width, node_of.get(cpu))
                     for place, cpu in enumerate(members)
                 ]
-        return Topology.from_threads(found, source=source, assumed=threads > 1)
+        return Topology.from_threads(found, source=source, assumed=guessed)
     width = cores * sockets
     return Topology.from_threads(
         (
@@ -146,7 +160,7 @@ def _summary(fields: Mapping[str, str], source: str) -> Topology:
             for place, cpu in enumerate(online)
         ),
         source=source,
-        assumed=True,
+        assumed=guessed,
     )
 
 
@@ -171,23 +185,41 @@ def slurm(text: str, source: str = "slurmd -C") -> Topology:
                 if "SocketsPerBoard" in values
                 else int(values["Sockets"])
             )
-            shapes.add(
-                (sockets, int(values["CoresPerSocket"]), int(values.get("ThreadsPerCore", 1)), _gres(values))
-            )
+            cores, threads = int(values["CoresPerSocket"]), int(values.get("ThreadsPerCore", 1))
+            reserved = int(values.get("CoreSpecCount", 0))
+            shapes.add((sockets, cores, threads, values.get("Gres", ""), reserved))
         except (KeyError, ValueError) as error:
             raise InputError(f"{source}: a node without sockets and cores: {error!r}") from error
     if len(shapes) != 1:
         raise InputError(f"{source}: {len(shapes)} different shapes of node (give one file a shape)")
     (counted,) = shapes
-    sockets, cores, threads, gpus = counted
+    return of_slurm(*counted, source=source)
+
+
+def of_slurm(
+    sockets: int, cores: int, threads: int, gres: str = "", reserved: int = 0, *, source: str = ""
+) -> Topology:
+    """A node as Slurm counts it, with its GPUs, and without the ``reserved`` cores (CoreSpecCount) that no job gets.
+
+    Slurm takes the last core of every socket in turn, the last socket first (unless spec_cores_first says otherwise).
+    """
     node = Topology.from_counts(sockets, cores, threads, source=source)
-    everywhere = tuple(range(len(node.cores)))
-    return Topology(node.cores, tuple(Gpu(f"gpu{i}", everywhere) for i in range(gpus)), (), source, True)
+    taken = {
+        (sockets - 1 - number % sockets) * cores + cores - 1 - number // sockets for number in range(reserved)
+    }
+    kept = frozenset(pu for index, core in enumerate(node.cores) if index not in taken for pu in core.pus)
+    return replace(node, gpus=_gpus(gres, node)).restricted(kept)
 
 
-def _gres(values: Mapping[str, str]) -> int:
-    match = re.search(r"\bgpu(?::[^:,()]+)?:([0-9]+)", values.get("Gres", ""))
-    return int(match[1]) if match else 0
+def _gpus(gres: str, node: Topology) -> tuple[Gpu, ...]:
+    """The GPUs of Slurm's `gpu:a100:2(S:0),gpu:v100:2(S:1),tmpdir:1`, next to the sockets that stand in brackets."""
+    found: list[Gpu] = []
+    for count, near in re.findall(r"\bgpu(?::[^:,()]+)?:([0-9]+)(?:\(S:([0-9,-]+)\))?", gres):
+        sockets = [number for number in cpu_list(near) if number < len(node.sockets)]
+        cores = tuple(core for number in sockets for core in node.sockets[number])
+        everywhere = tuple(range(len(node.cores)))
+        found += [Gpu(f"gpu{len(found) + number}", cores or everywhere) for number in range(int(count))]
+    return tuple(found)
 
 
 def profile(data: Mapping[str, Any], source: str = "site profile") -> Topology:

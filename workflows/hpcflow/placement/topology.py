@@ -69,6 +69,8 @@ class Topology:
         if not self.cores:
             raise InputError(f"the topology {self.source or 'given'} has no usable core")
         pus = [pu for core in self.cores for pu in core.pus]
+        if min(pus) < 0:
+            raise InputError(f"the topology {self.source or 'given'} has a hardware thread number {min(pus)}")
         if len(set(pus)) != len(pus):
             raise InputError(f"the topology {self.source or 'given'} names a hardware thread twice")
 
@@ -181,7 +183,8 @@ class Topology:
             if label is None:
                 name = {"numa": "NUMA nodes", "l3": "L3 caches", "socket": "sockets"}[level]
                 raise InputError(
-                    f"the topology {self.source or 'given'} does not tell its {name} (give an hwloc XML file)"
+                    f"the topology {self.source or 'given'} does not tell its {name} (give an hwloc XML file, or "
+                    "numa_per_socket and l3_per_socket of the site profile's node)"
                 )
             groups.setdefault(label, []).append(index)
         return tuple(tuple(groups[label]) for label in sorted(groups))

@@ -26,15 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from hpcflow.experiment import load_resolved
     from hpcflow.jobs.rundir import RunDir
-    from hpcflow.placement.binding import check_in
-    from hpcflow.training.job import Place, planned, run_job
+    from hpcflow.placement.binding import check_in_job
+    from hpcflow.training.job import Place, run_job
 
     try:
         job = RunDir(options.run).job(options.job)
         task = job.task(options.task)
-        experiment, ranks = load_resolved(task.experiment), planned(job.rankmap)
         # Before TensorFlow: a rank that is not where it was planned is told in a second, not in a minute.
-        check_in(task.bindings, ranks, experiment.placement.verify)
+        ranks = check_in_job(job.rankmap, task.bindings)
+        experiment = load_resolved(task.experiment)
         place = Place(
             options.data,
             options.cache,
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             experiment.storage.stage,
             experiment.storage.stripes,
         )
-        run_job(experiment.training, place, STARTED, ranks.size if ranks else None)
+        run_job(experiment.training, place, STARTED, ranks)
     except HpcflowError as error:
         print(f"hpcflow: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import resource
@@ -16,10 +15,9 @@ import numpy as np
 
 from hpcflow.errors import HpcflowError, InputError, RunError
 from hpcflow.experiment.schema import Data, Training
-from hpcflow.placement.rankmap import RankMap
 from hpcflow.storage import stripes
 from hpcflow.storage.broadcast import broadcast
-from hpcflow.storage.publish import read_manifest, read_published
+from hpcflow.storage.publish import read_manifest
 from hpcflow.storage.staging import Readers, Stage, Staged, readers_here, stage
 from hpcflow.storage.stripes import Policy
 from hpcflow.training import checkpoint
@@ -67,16 +65,6 @@ def configure_tensorflow(deterministic: bool) -> None:
             setter(int(value))
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-
-
-def planned(rankmap: Path) -> RankMap | None:
-    """The job's rank map; None where there is none. Raises RunError where it is damaged."""
-    try:
-        return RankMap.from_json(json.loads(read_published(rankmap, patience_s=0)))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, InputError) as error:
-        raise RunError(f"the rank map {rankmap} cannot be read: {error}") from None
 
 
 def expect_size(strategy: Strategy, planned: int | None) -> None:

@@ -75,7 +75,7 @@ record null null null null
 
 # --- Environment. What a surrounding job or launcher left would steer ours: an inherited SLURM_CPU_BIND binds
 # silently, PMI and Open MPI variables make every rank think that it is rank 0 of 1.
-for name in $(compgen -e | grep -E '^(SBATCH_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|HINT|EXPORT_ENV|SRUN_|MPI_TYPE))' || true); do
+for name in $(compgen -e | grep -E '^(SBATCH_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|SRUN_|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|HINT|EXACT|THREADS_PER_CORE|EXPORT_ENV|SRUN_|MPI_TYPE))' || true); do
   unset "$name"
 done
 # mpirun starts its daemons by srun, which from 23.11 on would squeeze each into the CPUs of one task.

@@ -75,7 +75,7 @@ record null null null null
 
 # --- Environment. What a surrounding job or launcher left would steer ours: an inherited SLURM_CPU_BIND binds
 # silently, PMI and Open MPI variables make every rank think that it is rank 0 of 1.
-for name in $(compgen -e | grep -E '^(SBATCH_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|HINT|EXPORT_ENV|SRUN_|MPI_TYPE))' || true); do
+for name in $(compgen -e | grep -E '^(SBATCH_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|SRUN_|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|HINT|EXACT|THREADS_PER_CORE|EXPORT_ENV|SRUN_|MPI_TYPE))' || true); do
   unset "$name"
 done
 # mpirun starts its daemons by srun, which from 23.11 on would squeeze each into the CPUs of one task.
@@ -92,7 +92,7 @@ export TF_NUM_INTRAOP_THREADS=16
 
 # --- Launch. In the background, so that a signal is seen while the ranks run.
 srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=32 --distribution=block:block \
-    --cpu-bind=verbose,mask_cpu:0x55555555 --mpi=pmix --export=ALL --kill-on-bad-exit=1 \
+    --cpu-bind=verbose,cores --mpi=pmix --export=ALL --kill-on-bad-exit=1 \
     /env/bin/python -m hpcflow.training --cache "$HPCFLOW_CACHE" "$HPCFLOW_RUN" "$HPCFLOW_JOB" \
     "$HPCFLOW_TASK" &
 child=$!

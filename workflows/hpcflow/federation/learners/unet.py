@@ -34,7 +34,7 @@ from hpcflow.training.schedule import LearningRate
 from hpcflow.training.steps import Steps
 from hpcflow.training.strategies import Strategy, load_strategy
 
-# What launchers tell a rank that it is one.
+# What launchers tell a rank that it is one. Ranks that are not told so never get here (placement/binding.py).
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK")
 
 

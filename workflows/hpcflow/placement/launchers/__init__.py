@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hpcflow.errors import InputError
+from hpcflow.placement.hosts import checked
 from hpcflow.placement.launchers import horovodrun, intelmpi, mpich, openmpi, srun
 from hpcflow.placement.launchers.base import HostList, JobFile, Launch, LaunchLine, Scheduler, Word, shell
 from hpcflow.placement.rankmap import RankMap
@@ -39,7 +40,7 @@ def line(
     """
     if name not in DIALECTS:
         raise InputError(f"launcher {name}: unknown (known: {', '.join(sorted(DIALECTS))})")
-    named = tuple(hosts) if hosts is not None else None
+    named = checked(hosts) if hosts is not None else None
     if named is not None and len(named) != rankmap.nodes:
         raise InputError(f"launcher {name}: {len(named)} hosts for {rankmap.nodes} nodes")
     ask = Launch(rankmap, tuple(program), version, dict(env or {}), scheduler, named, as_root, mpi)

@@ -91,15 +91,13 @@ class LaunchLine:
 
     ``env`` is to be exported before the line runs (what the launcher reads, and what it forwards by name);
     ``files`` go into the job's folder under these names before submission. ``grain`` says what a rank is
-    bound to: whole "cores" (all hardware threads of the rank's cores) or exactly the planned "pus". ``notes``
-    are sentences for whoever reads the line: what it relies on.
+    bound to: whole "cores" (all hardware threads of the rank's cores) or exactly the planned "pus".
     """
 
     argv: tuple[Word, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     grain: Grain = "cores"
-    notes: tuple[str, ...] = ()
 
     def script(self) -> str:
         """The line as bash, one word after another."""

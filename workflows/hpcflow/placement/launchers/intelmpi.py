@@ -12,13 +12,8 @@ from __future__ import annotations
 from hpcflow.errors import InputError
 from hpcflow.placement.cpulist import hexmask
 from hpcflow.placement.launchers.base import Launch, LaunchLine, Word
-from hpcflow.placement.launchers.patterns import Pattern, find, regular
+from hpcflow.placement.launchers.patterns import Pattern, find, refuse_guessed, regular
 from hpcflow.placement.rankmap import RankMap
-
-ASSUMED = (
-    "the masks name CPU ids, which the topology's source does not tell (they are taken to run core by core): "
-    "give an hwloc XML file of a node"
-)
 
 
 def line(ask: Launch) -> LaunchLine:
@@ -31,10 +26,9 @@ def line(ask: Launch) -> LaunchLine:
             f"launcher intelmpi: -ppn is one number for all nodes, and the nodes have {_counts(rankmap)} ranks "
             "(use openmpi, or a number of ranks that the nodes divide)"
         )
-    pinning, notes = _pinning(rankmap)
     settings = {
         "I_MPI_PIN": "on",
-        **pinning,
+        **_pinning(rankmap),
         # Under Slurm -ppn is ignored unless this is off.
         "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT": "off",
     }
@@ -44,26 +38,26 @@ def line(ask: Launch) -> LaunchLine:
     argv.append("-print-rank-map")
     forwarded = {key: value for key, value in settings.items() if key.startswith("I_MPI_PIN")} | dict(ask.env)
     argv += [word for name in sorted(forwarded) for word in ("-genv", name, forwarded[name])]
-    return LaunchLine((*argv, *ask.program), {**settings, **ask.env}, {}, "pus", notes)
+    return LaunchLine((*argv, *ask.program), {**settings, **ask.env}, {}, "pus")
 
 
 def _counts(rankmap: RankMap) -> str:
     return " and ".join(map(str, sorted(set(rankmap.counts))))
 
 
-def _pinning(rankmap: RankMap) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The variables that pin every rank to exactly its PUs, and what they rely on."""
+def _pinning(rankmap: RankMap) -> dict[str, str]:
+    """The variables that pin every rank to exactly its PUs."""
     short = _domain(rankmap) if regular(rankmap) else None
     if short is not None:
-        return {"I_MPI_PIN_DOMAIN": short, "I_MPI_PIN_CELL": "unit" if rankmap.smt else "core"}, ()
+        return {"I_MPI_PIN_DOMAIN": short, "I_MPI_PIN_CELL": "unit" if rankmap.smt else "core"}
+    refuse_guessed(rankmap, "intelmpi", "CPU masks")
     masks = [hexmask(place.pus) for place in rankmap.by_node[0]]
     if not all([hexmask(place.pus) for place in ranks] == masks for ranks in rankmap.by_node):
         raise InputError(
             "launcher intelmpi: the nodes need different CPU masks, and I_MPI_PIN_DOMAIN has one list for all nodes "
             "(use openmpi, whose rankfile names every rank, or nodes of one shape)"
         )
-    notes = (ASSUMED,) if any(shape.assumed for shape in rankmap.shapes) else ()
-    return {"I_MPI_PIN_DOMAIN": f"[{','.join(masks)}]", "I_MPI_PIN_CELL": "unit"}, notes
+    return {"I_MPI_PIN_DOMAIN": f"[{','.join(masks)}]", "I_MPI_PIN_CELL": "unit"}
 
 
 def _domain(rankmap: RankMap) -> str | None:

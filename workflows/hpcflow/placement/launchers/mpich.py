@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from hpcflow.errors import InputError
 from hpcflow.placement.launchers.base import Grain, Launch, LaunchLine, Word
-from hpcflow.placement.launchers.patterns import find, regular
+from hpcflow.placement.launchers.patterns import find, refuse_guessed, regular
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.placement.topology import Level
-
-ASSUMED = (
-    "-bind-to user: names CPU ids, which the topology's source does not tell (they are taken to run core by core): "
-    "give an hwloc XML file of a node"
-)
 
 DOMAIN: dict[Level, str] = {"socket": "socket", "numa": "numa", "l3": "l3cache"}
 
@@ -29,24 +24,25 @@ def line(ask: Launch) -> LaunchLine:
             f"{' and '.join(map(str, sorted(set(rankmap.counts))))} ranks "
             "(use openmpi, or a number of ranks that the nodes divide)"
         )
-    binding, grain, notes = _binding(rankmap)
+    binding, grain = _binding(rankmap)
     argv: list[Word] = ["mpiexec", "-n", str(rankmap.size), "-ppn", str(rankmap.ranks_per_node)]
     if ask.hosts is not None and ask.scheduler != "slurm":
         argv += ["-hosts", ",".join(ask.hosts)]
     argv += binding
     argv += [word for name in sorted(ask.env) for word in ("-genv", name, ask.env[name])]
-    return LaunchLine((*argv, *ask.program), dict(ask.env), {}, grain, notes)
+    return LaunchLine((*argv, *ask.program), dict(ask.env), {}, grain)
 
 
-def _binding(rankmap: RankMap) -> tuple[list[Word], Grain, tuple[str, ...]]:
-    """The binding options, what they bind, and what they rely on."""
+def _binding(rankmap: RankMap) -> tuple[list[Word], Grain]:
+    """The binding options, and what they bind."""
     # Hydra counts a core's hardware threads: with uneven cores a size in cores is another one on each.
     for pattern in find(rankmap) if regular(rankmap) else ():
         if pattern.level == "node":
-            return ["-bind-to", f"core:{pattern.cores}"], "cores", ()
+            return ["-bind-to", f"core:{pattern.cores}"], "cores"
         if pattern.scattered or (pattern.ranks == 1 and pattern.level in DOMAIN):
             domain = DOMAIN[pattern.level]
-            return ["-bind-to", f"core:{pattern.cores}", "-map-by", domain], "cores", ()
+            return ["-bind-to", f"core:{pattern.cores}", "-map-by", domain], "cores"
+    refuse_guessed(rankmap, "mpich", "-bind-to user: with CPU ids")
     lists = ["+".join(map(str, place.pus)) for place in rankmap.by_node[0]]
     if not all(["+".join(map(str, place.pus)) for place in ranks] == lists for ranks in rankmap.by_node):
         raise InputError(
@@ -59,5 +55,4 @@ def _binding(rankmap: RankMap) -> tuple[list[Word], Grain, tuple[str, ...]]:
                 f"launcher mpich: -bind-to user: counts CPU ids modulo the {len(shape.pus)} CPUs of a node, and the "
                 f"map needs id {max(shape.pus)} (use openmpi, or a map that core:K says)"
             )
-    notes = (ASSUMED,) if any(shape.assumed for shape in rankmap.shapes) else ()
-    return ["-bind-to", f"user:{','.join(lists)}"], "pus", notes
+    return ["-bind-to", f"user:{','.join(lists)}"], "pus"

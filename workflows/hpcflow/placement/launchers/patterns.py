@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hpcflow.errors import InputError
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.placement.topology import Level, Topology
 
@@ -87,3 +88,18 @@ def regular(rankmap: RankMap) -> bool:
     everywhere.
     """
     return len({len(core.pus) for shape in rankmap.shapes for core in shape.cores}) == 1
+
+
+def refuse_guessed(rankmap: RankMap, launcher: str, form: str) -> None:
+    """Raise InputError where ``form`` would name CPU ids that the topology's source does not tell.
+
+    Guessed ids are wrong on most machines: Linux on x86 numbers the second threads after all first ones, so that masks
+    made core by core put two ranks on one core.
+    """
+    for shape in rankmap.shapes:
+        if shape.assumed:
+            raise InputError(
+                f"launcher {launcher}: this map needs {form}, and the topology {shape.source or 'given'} does not tell "
+                "the CPU ids (give an hwloc file, made by `lstopo node.xml` on a compute node, by --topology or as "
+                "node.hwloc in the site profile; or use openmpi, which counts cores)"
+            )

@@ -3,24 +3,22 @@
 --cpus-per-task is in logical CPUs (9 cores with 2 hardware threads are 18) and always written: srun ignores
 SLURM_CPUS_PER_TASK from 22.05 on and reads it again from 23.11. No --hint=nomultithread: 22.05 drops the hint
 beside --cpu-bind=cores and ranks overlap; whole cores are asked for and bound instead, and smt: false is said
-by the number of threads.
+by the number of threads. Masks name CPU ids, so they need a topology that knows them.
 """
 
 from __future__ import annotations
 
+import re
+
 from hpcflow.errors import InputError
 from hpcflow.placement.cpulist import hexmask
 from hpcflow.placement.launchers.base import Grain, Launch, LaunchLine, Word
-from hpcflow.placement.launchers.patterns import find, regular, spans_sockets
+from hpcflow.placement.launchers.patterns import find, refuse_guessed, regular, spans_sockets
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.placement.requirements import requirements
 
 CORES: Grain = "cores"
 PUS: Grain = "pus"
-ASSUMED = (
-    "the masks name CPU ids, which the topology's source does not tell (they are taken to run core by core): "
-    "give an hwloc XML file of a node"
-)
 
 
 def line(ask: Launch) -> LaunchLine:
@@ -28,15 +26,14 @@ def line(ask: Launch) -> LaunchLine:
     need = requirements(ask.rankmap)
     rankmap = ask.rankmap
     distribution = _distribution(rankmap)
-    notes: tuple[str, ...] = ()
     if distribution is not None:
         cpus: int | None = need.cpus_per_task
         bind, grain = "cores", CORES
     else:
+        refuse_guessed(rankmap, "srun", "CPU masks")
         cpus = _whole_node(rankmap)
         bind, grain = f"mask_cpu:{','.join(map(hexmask, _local_pus(rankmap)))}", PUS
-        if any(shape.assumed for shape in rankmap.shapes):
-            notes = (ASSUMED,)
+    _check_order(ask)
     argv: list[Word] = [] if cpus is not None else ["env", "-u", "SLURM_CPUS_PER_TASK"]
     argv += [
         "srun",
@@ -55,7 +52,7 @@ def line(ask: Launch) -> LaunchLine:
         argv.append(f"--mpi={ask.mpi}")
     # ALL: a list of names alone would drop PATH. The values are exported by the script, commas and all.
     argv += ["--export=ALL", "--kill-on-bad-exit=1"]
-    return LaunchLine((*argv, *ask.program), dict(ask.env), {}, grain, notes)
+    return LaunchLine((*argv, *ask.program), dict(ask.env), {}, grain)
 
 
 def _distribution(rankmap: RankMap) -> str | None:
@@ -64,12 +61,33 @@ def _distribution(rankmap: RankMap) -> str | None:
         return None
     if len({len(socket) for socket in rankmap.topology(0).sockets}) > 1 or len(set(rankmap.counts)) > 1:
         return None
+    whole = rankmap.cores_per_rank == len(rankmap.topology(0).cores)
     for pattern in find(rankmap):
-        if pattern.level == "node" and not spans_sockets(rankmap):
+        if pattern.level == "node" and (whole or not spans_sockets(rankmap)):
             return "block:block"
         if pattern.level == "socket" and (pattern.scattered or pattern.ranks == 1):
             return "block:cyclic"
     return None
+
+
+def _check_order(ask: Launch) -> None:
+    """Slurm takes a --nodelist for a set: rank 0 is on the node that Slurm knows first, whatever the list says.
+
+    Raises InputError for hosts in another order than their names count.
+    """
+    hosts = ask.hosts or ()
+    ordered = sorted(hosts, key=_counting)
+    if list(hosts) != ordered:
+        raise InputError(
+            "launcher srun: Slurm sorts its nodes, and the ranks would be on other hosts than planned "
+            f"(name them as {','.join(ordered)})"
+        )
+
+
+def _counting(host: str) -> list[tuple[int, str]]:
+    """n10 after n9."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", host)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _whole_node(rankmap: RankMap) -> int | None:
