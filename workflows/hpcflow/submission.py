@@ -60,6 +60,11 @@ class Submission:
         """Of a sweep."""
         return self.layout.trials
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the jobs have to say to whoever submits them, each sentence once."""
+        return tuple(dict.fromkeys(note for job in self.layout.graph for note in job.notes))
+
     def preflight(self) -> dict[str, str]:
         """Expected start of each job; nothing is written or queued. Raises SiteError with Slurm's reason."""
         return self.engine.preflight(self.layout.scripts)

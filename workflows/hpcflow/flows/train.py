@@ -83,6 +83,7 @@ def train_job(
         scheduler=target.scheduler,
         as_root=target.as_root,
         mpi=target.mpi_plugin,
+        command=target.launcher_command,
     )
     needs = requirements(ranks)
     return Job(
@@ -109,6 +110,7 @@ def train_job(
         },
         folders=program.folders,
         runtime=program.runtime,
+        notes=(*launch.notes, *threads.lint()),
     )
 
 

@@ -87,3 +87,8 @@ def regular(rankmap: RankMap) -> bool:
     everywhere.
     """
     return len({len(core.pus) for shape in rankmap.shapes for core in shape.cores}) == 1
+
+
+def even_nodes(rankmap: RankMap) -> bool:
+    """Whether the cores of a node have the same number of hardware threads, which may differ between nodes."""
+    return all(len({len(core.pus) for core in shape.cores}) == 1 for shape in rankmap.shapes)
