@@ -19,7 +19,7 @@ import hpcflow
 from hpcflow import engines, flows
 from hpcflow.engines.base import Engine
 from hpcflow.engines.target import target
-from hpcflow.errors import InputError, RunError
+from hpcflow.errors import HpcflowError, InputError, RunError
 from hpcflow.experiment import Experiment, Loaded, dump, load
 from hpcflow.flows.target import Target
 from hpcflow.jobs import registry, shell, trials
@@ -124,6 +124,20 @@ def prepare(
         place,
         lay_out(run, plan.graph, dump(experiment), about, experiment.name, plan.experiments, plan.trials),
     )
+
+
+def notes(
+    config: Path, sets: Sequence[str], site: str | None, engine: str | None, now: datetime
+) -> tuple[str, ...]:
+    """What `prepare` has to say of a plan. Where no engine is named the file need not be meant for this place, and
+    what does not fit here is no matter.
+    """
+    try:
+        return prepare(config, sets, site, engine, now).notes
+    except HpcflowError:
+        if engine is not None:
+            raise
+        return ()
 
 
 def absolute(experiment: Experiment, folder: Path) -> Experiment:
