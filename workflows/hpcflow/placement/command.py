@@ -25,9 +25,10 @@ def show(made: Answer, *, all_launchers: bool, verify: bool, svg: Path | None, j
     said = None if all_launchers else made.line()
     verdict = _verify(made, made.line()) if verify else None
     if svg is not None:
-        text = said.words() if said else []
+        text = shlex.join(said.words() if said else [])
+        whole = said is None or said.grain == "cores"
         try:
-            svg.write_text(as_svg(made.rankmap, shlex.join(text)), encoding="utf-8")
+            svg.write_text(as_svg(made.rankmap, text, whole), encoding="utf-8")
         except OSError as error:
             raise InputError(f"--svg {svg}: {error.strerror}") from error
     if json:
