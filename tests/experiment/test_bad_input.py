@@ -369,6 +369,18 @@ def test_errors_of_all_layers_at_once(tmp_path: Path) -> None:
     assert result.stderr.splitlines()[0].startswith("--site: nowhere: there is no such profile (looked for ")
 
 
+def test_a_profile_names_launchers_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(
+        "name: s\nlaunchers: {OpenMPI: '9.9', srunn: x, slurm: y, mpich: '4'}\n"
+    )
+    (tmp_path / "a.yaml").write_text(HEAD)
+    assert validate("a.yaml", "--site", "./site.yaml", cwd=tmp_path).stderr.splitlines() == [
+        "site.yaml:2:22: launchers.OpenMPI: there is no such launcher (did you mean `openmpi`?)",
+        "site.yaml:2:36: launchers.srunn: there is no such launcher (did you mean `srun`?)",
+        "site.yaml:2:46: launchers.slurm: there is no such launcher (known: openmpi, intelmpi, mpich, srun, horovodrun)",
+    ]
+
+
 def test_json_is_one_document(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(HEAD)
     (tmp_path / "b.yaml").write_text(HEAD + "nodes: 1\n")
@@ -376,7 +388,7 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (2, "")
     assert json.loads(result.stdout) == {
         "files": [
-            {"file": "a.yaml", "ok": True, "problems": []},
+            {"file": "a.yaml", "ok": True, "problems": [], "notes": []},
             {
                 "file": "b.yaml",
                 "ok": False,
@@ -389,6 +401,7 @@ def test_json_is_one_document(tmp_path: Path) -> None:
                         "message": "there is no such key here (did you mean `resources.nodes`?)",
                     }
                 ],
+                "notes": [],
             },
         ]
     }

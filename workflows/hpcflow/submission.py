@@ -20,7 +20,7 @@ import hpcflow
 from hpcflow import engines, flows
 from hpcflow.engines.base import Engine
 from hpcflow.engines.target import target
-from hpcflow.errors import InputError, Problem, RunError
+from hpcflow.errors import HpcflowError, InputError, Problem, RunError
 from hpcflow.experiment import Experiment, Loaded, dump, load
 from hpcflow.flows.target import Target
 from hpcflow.jobs import registry, shell, trials
@@ -66,6 +66,11 @@ class Submission:
     def needs(self) -> list[Need]:
         """What the run writes and the room for it. Raises InputError, with the numbers, where it does not fit."""
         return needs(self.loaded, self.learning)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the jobs have to say to whoever submits them, each sentence once."""
+        return tuple(dict.fromkeys(note for job in self.layout.graph for note in job.notes))
 
     def preflight(self) -> dict[str, str]:
         """Expected start of each job; nothing is written or queued. Raises SiteError with Slurm's reason."""
@@ -117,7 +122,7 @@ def prepare(
         return list(trials.take(digests, before))
 
     folder = Path.cwd()
-    plan = flows.Plan(JobGraph(()))
+    plan = flows.Plan(JobGraph(()), ())
     with _collecting(found):
         plan = flows.plan(loaded, place, run.path.name, done, lambda trial: absolute(trial, folder))
     if found:
@@ -147,6 +152,20 @@ def _collecting(found: list[Problem]) -> Iterator[None]:
         if not error.problems:
             raise
         found += error.problems
+
+
+def notes(
+    config: Path, sets: Sequence[str], site: str | None, engine: str | None, now: datetime
+) -> tuple[str, ...]:
+    """What `prepare` has to say of a plan. Where no engine is named the file need not be meant for this place, and
+    what does not fit here is no matter.
+    """
+    try:
+        return prepare(config, sets, site, engine, now).notes
+    except HpcflowError:
+        if engine is not None:
+            raise
+        return ()
 
 
 def absolute(experiment: Experiment, folder: Path) -> Experiment:

@@ -122,7 +122,12 @@ def nodes(rankmap: RankMap, built: Path) -> Iterator[tuple[Path, dict[str, str]]
 
 
 def run(
-    line: LaunchLine, rankmap: RankMap, built: Path, path: Path, more: Mapping[str, str]
+    line: LaunchLine,
+    rankmap: RankMap,
+    built: Path,
+    path: Path,
+    more: Mapping[str, str],
+    seconds: float = SECONDS,
 ) -> dict[int, Got]:
     """Run a launch line with the launcher in folder ``path``; what every rank got.
 
@@ -132,7 +137,7 @@ def run(
         for name, text in line.files.items():
             (folder / name).write_text(text)
         environment |= {**line.env, **more, "PATH": f"{path}:{environment['PATH']}"}
-        output = _output(line.script(), environment, folder, rankmap.size)
+        output = _output(line.script(), environment, folder, rankmap.size, seconds)
     found = _answers(output)
     if len(found) != rankmap.size:
         raise RuntimeError(
@@ -148,7 +153,7 @@ def _answers(output: str) -> dict[int, Got]:
     }
 
 
-def _output(script: str, environment: Mapping[str, str], folder: Path, ranks: int) -> str:
+def _output(script: str, environment: Mapping[str, str], folder: Path, ranks: int, seconds: float) -> str:
     """What a line printed until it ended, or until every rank has answered: Open MPI 5 hangs at the end now
     and then when all its daemons are on one host.
     """
@@ -158,7 +163,7 @@ def _output(script: str, environment: Mapping[str, str], folder: Path, ranks: in
             ["/bin/bash", "-c", script], env=environment, cwd=folder, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
             if len(_answers(log.read_text(errors="replace"))) == ranks:

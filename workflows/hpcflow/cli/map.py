@@ -7,21 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from hpcflow.cli.options import Json, Sets, SiteName
+from hpcflow.cli.options import EngineName, Json, Sets, SiteName, alone
 
 Number = int | None
 
 
 def command(
+    context: typer.Context,
     config: Annotated[
         Path | None,
         typer.Argument(metavar="[CONFIG]", help="YAML file of the experiment.", show_default=False),
     ] = None,
     topology: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="FILE|SxCxT",
-            help="A node: hwloc XML, lscpu --json, slurmd -C, scontrol show node, or sockets x cores x threads.",
+            metavar="FILE|SxCxT[:N]",
+            help="N nodes of a shape: hwloc XML, lscpu --json, slurmd -C, scontrol show node, or sockets x cores x "
+            "threads; repeatable for nodes of several shapes.",
             show_default=False,
         ),
     ] = None,
@@ -30,6 +32,7 @@ def command(
         typer.Option(
             metavar="N",
             min=1,
+            max=65_536,
             help="Number of nodes.",
             show_default=False,
         ),
@@ -183,13 +186,16 @@ def command(
     ] = None,
     sets: Sets = None,
     site: SiteName = None,
+    engine: EngineName = None,
     json: Json = False,
 ) -> None:
     """Draw which rank runs on which cores, and print the launcher's line that places them there."""
     from hpcflow.placement import command as mapping
     from hpcflow.placement import run_view
+    from hpcflow.placement.asking import Options, ask
 
     if run is not None:
+        alone(context, "run", "json")
         raise typer.Exit(run_view.show_run(run, json=json))
     said = {
         "ranks_per_node": ranks_per_node, "ranks_per_socket": ranks_per_socket, "ranks_per_numa": ranks_per_numa,
@@ -197,5 +203,8 @@ def command(
         "reserve": reserve, "gpus_per_rank": gpus_per_rank, "oversubscribe": oversubscribe, "launcher": launcher,
         "launcher_version": launcher_version,
     }  # fmt: skip
-    question = mapping.question(config, sets or [], site, topology, nodes, hosts, program, said)
-    raise typer.Exit(mapping.show(question, all_launchers=all_launchers, verify=verify, svg=svg, json=json))
+    request = {key: value for key, value in said.items() if value is not None}
+    options = Options(config, sets or (), site, engine, topology or (), nodes, hosts, program, request)
+    raise typer.Exit(
+        mapping.show(ask(options), all_launchers=all_launchers, verify=verify, svg=svg, json=json)
+    )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from hpcflow.errors import InputError
+
 Config = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="YAML file of the experiment.", show_default=False)
 ]
@@ -33,3 +35,15 @@ EngineName = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def alone(context: typer.Context, name: str, *beside: str) -> None:
+    """Refuse what was typed next to option ``name`` and would be ignored there. Raises InputError."""
+    others = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in (name, *beside) and source is not None and source.name == "COMMANDLINE":
+            option = parameter.param_type_name == "option"
+            others.append(parameter.opts[0] if option else str(parameter.name).upper())
+    if others:
+        raise InputError(f"--{name} answers by itself (leave out {', '.join(others)})")

@@ -32,6 +32,12 @@ def scripts(submission: Submission) -> str:
     return "".join(parts)
 
 
+def notes(submission: Submission) -> None:
+    """What of the plan its submitter should know, beside the output."""
+    for sentence in submission.notes:
+        print(f"note: {sentence}", file=sys.stderr)
+
+
 def write(submission: Submission, folder: Path) -> None:
     """Write the files of the run directory into ``folder``, and say which."""
     for path, text in submission.layout.files.items():

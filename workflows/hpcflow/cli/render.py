@@ -29,6 +29,7 @@ def command(
     from hpcflow.submission import prepare
 
     submission = prepare(config, sets or [], site, engine, datetime.now().astimezone(), rerun=rerun)
+    plan_text.notes(submission)
     if output:
         plan_text.write(submission, output)
     else:

@@ -31,6 +31,7 @@ def command(
     from hpcflow.submission import prepare
 
     submission = prepare(config, sets or [], site, engine, datetime.now().astimezone(), rerun=rerun)
+    plan_text.notes(submission)
     if dry_run:
         plan_text.dry_run(submission, json=json)
         return

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hpcflow.cli.options import Json, Sets, SiteName
+from hpcflow.cli.options import EngineName, Json, Sets, SiteName
 from hpcflow.errors import InputError
 
 
@@ -18,13 +19,19 @@ def command(
     ],
     sets: Sets = None,
     site: SiteName = None,
+    engine: EngineName = None,
     as_json: Json = False,
 ) -> None:
-    """Check experiments: every error of every file at once, with its place."""
+    """Check experiments: every error of every file at once, with its place; with --engine also whether they fit there."""
     from hpcflow.cli.table import print_json
     from hpcflow.experiment.check import check, problems
+    from hpcflow.submission import notes
 
-    checked = check(configs, sets or (), site)
+    now = datetime.now().astimezone()
+    checked = check(configs, sets or (), site, lambda path: notes(path, sets or (), site, engine, now))
+    for one in checked:
+        for sentence in one.notes:
+            print(f"note: {one.file}: {sentence}", file=sys.stderr)
     if as_json:
         print_json({"files": [one.to_json() for one in checked]})
     else:

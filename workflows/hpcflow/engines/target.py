@@ -14,7 +14,7 @@ from hpcflow.engines.slurm_site import Node, SlurmSite
 from hpcflow.experiment import Experiment, Loaded
 from hpcflow.experiment.site import NodeShape
 from hpcflow.flows.target import Target
-from hpcflow.placement.launchers.detect import choose, detect
+from hpcflow.placement.launchers.detect import called, choose, detect
 from hpcflow.placement.probe import this_machine
 from hpcflow.placement.sources import of_slurm, profile
 from hpcflow.placement.sources import read as read_topology
@@ -36,6 +36,7 @@ def target(loaded: Loaded, slurm: SlurmSite | None) -> Target:
         launcher=name,
         launcher_version=launcher_version,
         why_launcher=why,
+        launcher_command=None if own_mpi and name == "openmpi" else called(name),
         scheduler_version=version,
         # Open MPI has no PMI of its own to speak with srun: without PMIx every rank would be rank 0 of 1.
         mpi_plugin=loaded.site.mpi_plugin or ("pmix" if own_mpi and name == "srun" else None),

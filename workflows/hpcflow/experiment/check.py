@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,17 @@ from hpcflow.errors import InputError, Problem
 from hpcflow.experiment.document import shown
 from hpcflow.experiment.load import load
 
+# What is to be said of an experiment's plan. Raises InputError for what does not fit the place.
+Plan = Callable[[Path], Sequence[str]]
+
 
 @dataclass(frozen=True)
 class Checked:
-    """A file and what is wrong with it; nothing, if all is well."""
+    """A file, what is wrong with it (nothing, if all is well), and what its submitter should know."""
 
     file: str
     problems: tuple[Problem, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As `hpcflow validate --json` prints it."""
@@ -25,12 +29,15 @@ class Checked:
             "file": self.file,
             "ok": not self.problems,
             "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
         }
 
 
-def check(paths: Sequence[Path], sets: Sequence[str] = (), site: str | None = None) -> list[Checked]:
-    """Check each of ``paths`` as `submit` would read it."""
-    return [Checked(shown(str(path), 300), _problems(path, sets, site)) for path in paths]
+def check(
+    paths: Sequence[Path], sets: Sequence[str] = (), site: str | None = None, plan: Plan = lambda path: ()
+) -> list[Checked]:
+    """Check each of ``paths`` as `submit` would read it, and ``plan`` those that are right by themselves."""
+    return [_checked(path, sets, site, plan) for path in paths]
 
 
 def problems(checked: Sequence[Checked]) -> tuple[Problem, ...]:
@@ -38,9 +45,10 @@ def problems(checked: Sequence[Checked]) -> tuple[Problem, ...]:
     return tuple(dict.fromkeys(problem for one in checked for problem in one.problems))
 
 
-def _problems(path: Path, sets: Sequence[str], site: str | None) -> tuple[Problem, ...]:
+def _checked(path: Path, sets: Sequence[str], site: str | None, plan: Plan) -> Checked:
+    file = shown(str(path), 300)
     try:
         load(path, sets, site)
+        return Checked(file, (), tuple(plan(path)))
     except InputError as error:
-        return error.problems or (Problem(str(path), 0, 0, "", str(error)),)
-    return ()
+        return Checked(file, error.problems or (Problem(str(path), 0, 0, "", str(error)),))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment.document import Document, Key, read, shown
-from hpcflow.experiment.fields import Count, Name, Natural, Number, PathText, Section, Word, YesNo
+from hpcflow.experiment.fields import Count, Name, Natural, Number, PathText, Section, Word, YesNo, refuse_all
+from hpcflow.experiment.schema import LauncherName
 
 
 class NodeShape(Section):
@@ -44,6 +46,21 @@ class FileSystem(Section):
     stripes: YesNo = Field(True, description="Whether people may set Lustre's stripes there.")
 
 
+LAUNCHERS = tuple(name for name in get_args(LauncherName) if name != "auto")
+
+
+def _known(launchers: dict[str, str]) -> dict[str, str]:
+    """A launcher of a name that nobody asks for would be ignored."""
+    refuse_all(((name,), _nearest(name)) for name in launchers if name not in LAUNCHERS)
+    return launchers
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), LAUNCHERS, n=1, cutoff=0.6)
+    hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(LAUNCHERS)}"
+    return f"there is no such launcher ({hint})"
+
+
 class Site(Section):
     """Facts of a cluster. `defaults` holds any part of an experiment and lies below the experiment's own file."""
 
@@ -55,7 +72,7 @@ class Site(Section):
         "auto",
         description="Jobs that a user may have in the queue, each task of an array counted; auto asks accounting.",
     )
-    launchers: dict[Word, Word] = Field(
+    launchers: Annotated[dict[Word, Word], AfterValidator(_known)] = Field(
         {},
         description="Launchers of the compute nodes and their versions, as in openmpi: 4.1.5.",
     )

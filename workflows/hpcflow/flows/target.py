@@ -24,6 +24,7 @@ class Target:
     launcher: str
     launcher_version: str | None
     why_launcher: str = ""
+    launcher_command: str | None = None  # its name on PATH, where that is not the usual one
     scheduler_version: str = ""
     mpi_plugin: str | None = None
     as_root: bool = False

@@ -84,6 +84,7 @@ def train_job(
         scheduler=target.scheduler,
         as_root=target.as_root,
         mpi=target.mpi_plugin,
+        command=target.launcher_command,
     )
     needs = requirements(ranks)
     return Job(
@@ -113,6 +114,7 @@ def train_job(
         },
         folders=program.folders,
         runtime=program.runtime,
+        notes=tuple(threads.lint()),
     )
 
 

@@ -60,6 +60,7 @@ class Job:
     runtime: str | None = (
         None  # the container runtime that the command refers to: auto, apptainer, singularity
     )
+    notes: tuple[str, ...] = ()  # sentences for whoever submits it: what it relies on, what of it is unwise
     needs_hosts: bool = False  # the command refers to HPCFLOW_HOSTS, the allocation's hosts with commas
 
     @property

@@ -32,6 +32,8 @@ class Question:
     program: tuple[str, ...] = ("python", "train.py")
     env: Mapping[str, str] = field(default_factory=dict)
     mpi: str | None = None
+    as_root: bool = False
+    command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ class Answer:
             env={**asked.env, **self.threads.env},
             scheduler=None if asked.hosts is not None else asked.scheduler,
             hosts=asked.hosts,
+            as_root=asked.as_root,
             mpi=asked.mpi,
+            command=asked.command if name == asked.launcher else None,
         )
 
     def everywhere(self) -> dict[str, LaunchLine | str]:

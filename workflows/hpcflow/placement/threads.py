@@ -60,7 +60,7 @@ class ThreadSettings:
 def _number(text: str | None, otherwise: int) -> int:
     """The first number of an OpenMP list such as 24 or 24,1."""
     first = (text or "").split(",")[0].strip()
-    return int(first) if first.isdigit() else otherwise
+    return int(first) if first.isdecimal() else otherwise
 
 
 def derive(rankmap: RankMap, threads: Threads) -> ThreadSettings:

@@ -32,9 +32,10 @@ def line(
     as_root: bool = False,
     hosts: Sequence[str] | None = None,
     mpi: str | None = None,
+    command: str | None = None,
 ) -> LaunchLine:
     """The line that starts ``program`` by the rank map. ``version`` None means: right for every version
-    spoken here.
+    spoken here; ``command`` is the launcher's name on PATH where it is not the usual one.
 
     Raises InputError for an unknown launcher and for a map that the launcher cannot express.
     """
@@ -43,5 +44,5 @@ def line(
     named = checked(hosts) if hosts is not None else None
     if named is not None and len(named) != rankmap.nodes:
         raise InputError(f"launcher {name}: {len(named)} hosts for {rankmap.nodes} nodes")
-    ask = Launch(rankmap, tuple(program), version, dict(env or {}), scheduler, named, as_root, mpi)
+    ask = Launch(rankmap, tuple(program), version, dict(env or {}), scheduler, named, as_root, mpi, command)
     return DIALECTS[name](ask)

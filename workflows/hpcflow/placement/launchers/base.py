@@ -113,7 +113,8 @@ class Launch:
     """What a dialect is asked to say.
 
     ``env`` goes to every rank; ``hosts`` are named in the line only where neither a scheduler nor the
-    launcher knows them; ``mpi`` is srun's --mpi=.
+    launcher knows them; ``mpi`` is srun's --mpi=; ``command`` is the launcher's name on PATH where it has not its
+    usual one.
     """
 
     rankmap: RankMap
@@ -124,6 +125,7 @@ class Launch:
     hosts: tuple[str, ...] | None = None
     as_root: bool = False
     mpi: str | None = None
+    command: str | None = None
 
     def at_least(self, *wanted: int) -> bool:
         """Whether the launcher's version is known and not older than ``wanted``."""
@@ -136,7 +138,7 @@ def version_numbers(text: str) -> tuple[int, ...]:
     for part in text.replace("-", ".").split("."):
         digits = ""
         for character in part:
-            if not character.isdigit():
+            if not character.isdecimal():
                 break
             digits += character
         if not digits:

@@ -21,7 +21,7 @@ TOOLS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("intelmpi", ("mpirun", "mpiexec.hydra"), "-version", r"Intel\(R\) MPI Library.*Version ([0-9][0-9.]*)"),
     (
         "mpich",
-        ("mpiexec", "mpiexec.hydra", "mpiexec.mpich"),
+        ("mpiexec", "mpiexec.hydra", "mpiexec.mpich", "mpirun"),
         "--version",
         r"HYDRA build details:\s+Version:\s+([0-9][0-9.]*)",
     ),
@@ -91,6 +91,14 @@ def _ask_interpreter(script: Path) -> list[str]:
     return [*python.split(), "-c", "import importlib.metadata as m; print(m.version('horovod'))"]
 
 
+def called(name: str, found: Sequence[Found] | None = None) -> str | None:
+    """The command by which a launcher answered, as in mpiexec.mpich beside another MPI's mpiexec; None where none did.
+
+    ``found`` is what `detect` said; it is asked about that launcher alone without it.
+    """
+    return next((item.path.name for item in found or detect(only={name}) if item.name == name), None)
+
+
 def choose(
     wanted: str,
     version: str | None,
@@ -98,19 +106,22 @@ def choose(
     scheduler: Scheduler | None,
     site: Mapping[str, str] | None = None,
 ) -> tuple[str, str | None, str]:
-    """The launcher to use, its version where known, and why in a sentence.
+    """The launcher to use, its version where known, and why in a sentence. horovodrun's is that of the MPI below it.
 
     ``wanted`` is placement.launcher, ``site`` the profile's launchers and their versions, which outrank what this
     machine has: the plan may be for another one. Raises SiteError when auto finds none.
     """
     versions = {item.name: item.version for item in reversed(found)}
     profile = dict(site or {})
-    if wanted != "auto":
-        told = (
-            version
-            or profile.get(wanted)
-            or (versions.get("openmpi") if wanted == "horovodrun" else versions.get(wanted))
+    if wanted == "horovodrun":
+        below = version or _below(profile, found)
+        return (
+            wanted,
+            below,
+            f"{wanted} is asked for" + ("" if below else "; the MPI below it is not known here"),
         )
+    if wanted != "auto":
+        told = version or profile.get(wanted) or versions.get(wanted)
         return wanted, told, f"{wanted} is asked for" + ("" if told else "; its version is not known here")
     for name in (*ORDER, "srun"):
         if name in profile:
@@ -124,3 +135,15 @@ def choose(
         "launcher: auto finds no mpirun on PATH (load an MPI module, name placement.launcher and launcher_version, "
         "or a site profile)"
     )
+
+
+def _below(profile: Mapping[str, str], found: Sequence[Found]) -> str | None:
+    """The MPI that horovodrun would call, as in openmpi-5.0.11: the profile's, else whose `mpirun` is on PATH."""
+    there = {
+        item.name: item.version for item in found if item.name != "openmpi" or item.path.name == "mpirun"
+    }
+    for known in (profile, there):
+        for name in ORDER:
+            if name in known:
+                return f"{name}-{known[name]}"
+    return None

@@ -32,7 +32,7 @@ def line(ask: Launch) -> LaunchLine:
         # Under Slurm -ppn is ignored unless this is off.
         "I_MPI_JOB_RESPECT_PROCESS_PLACEMENT": "off",
     }
-    argv: list[Word] = ["mpirun", "-n", str(rankmap.size), "-ppn", str(rankmap.ranks_per_node)]
+    argv: list[Word] = [ask.command or "mpirun", "-n", str(rankmap.size), "-ppn", str(rankmap.ranks_per_node)]
     if ask.hosts is not None and ask.scheduler != "slurm":
         argv += ["-hosts", ",".join(ask.hosts)]
     argv.append("-print-rank-map")

@@ -25,7 +25,8 @@ def line(ask: Launch) -> LaunchLine:
             "(use openmpi, or a number of ranks that the nodes divide)"
         )
     binding, grain = _binding(rankmap)
-    argv: list[Word] = ["mpiexec", "-n", str(rankmap.size), "-ppn", str(rankmap.ranks_per_node)]
+    argv: list[Word] = [ask.command or "mpiexec", "-n", str(rankmap.size)]
+    argv += ["-ppn", str(rankmap.ranks_per_node)]
     if ask.hosts is not None and ask.scheduler != "slurm":
         argv += ["-hosts", ",".join(ask.hosts)]
     argv += binding

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hpcflow.errors import InputError
 from hpcflow.placement.cpulist import ranges
 from hpcflow.placement.launchers.base import JobFile, Launch, LaunchLine, Word, version_numbers
-from hpcflow.placement.launchers.patterns import Pattern, find, regular, spans_sockets
+from hpcflow.placement.launchers.patterns import Pattern, even_nodes, find, spans_sockets
 from hpcflow.placement.rankmap import RankMap
 from hpcflow.placement.topology import Level
 
@@ -26,7 +26,7 @@ def line(ask: Launch) -> LaunchLine:
     """The mpirun line of a map. Raises InputError for a version that is not spoken here."""
     mapping, files = mapping_words(ask)
     argv: list[Word] = [
-        "mpirun",
+        ask.command or "mpirun",
         "-np",
         str(ask.rankmap.size),
         *host_words(ask),
@@ -63,9 +63,9 @@ def mapping_words(ask: Launch) -> tuple[list[Word], dict[str, str]]:
         words = _ppr(pattern, ask, five)
         if words is not None:
             return words, {}
-    if (five or ask.version is None) and not regular(ask.rankmap):
+    if (five or ask.version is None) and not even_nodes(ask.rankmap):
         raise InputError(
-            "launcher openmpi: some cores of the nodes lack a hardware thread, and Open MPI 5 counts cores wrongly in a "
+            "launcher openmpi: some cores of a node lack a hardware thread, and Open MPI 5 counts cores wrongly in a "
             "rankfile there (let whole cores be used, or Open MPI 4.1)"
         )
     file = {RANKFILE: rankfile(ask.rankmap, _node_names(ask))}

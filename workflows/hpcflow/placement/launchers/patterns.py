@@ -103,3 +103,8 @@ def refuse_guessed(rankmap: RankMap, launcher: str, form: str) -> None:
                 "the CPU ids (give an hwloc file, made by `lstopo node.xml` on a compute node, by --topology or as "
                 "node.hwloc in the site profile; or use openmpi, which counts cores)"
             )
+
+
+def even_nodes(rankmap: RankMap) -> bool:
+    """Whether the cores of a node have the same number of hardware threads, which may differ between nodes."""
+    return all(len({len(core.pus) for core in shape.cores}) == 1 for shape in rankmap.shapes)
