@@ -70,7 +70,7 @@ def test_phantoms_depend_on_seed_and_index_alone() -> None:
     assert (first == phantom(SPEC, 5, 1)[0]).all()
     assert (first != phantom(SPEC, 5, 2)[0]).any()
     assert (first != phantom(SPEC, 6, 1)[0]).any()
-    assert not phantom(PhantomSpec(shape=(16, 16, 16), tumours=False), 0, 0)[1].any()
+    assert not phantom(PhantomSpec(shape=(16, 16, 16), tumour_rate=0), 0, 0)[1].any()
 
 
 def test_files_are_the_same_bytes_each_time_and_say_what_they_are(made: Path, tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_prefetch_keeps_order_raises_and_stops() -> None:
 
 def test_no_slice_with_the_target_is_an_input_error(tmp_path: Path) -> None:
     with publishing_directory(tmp_path / "healthy") as folder:
-        write_phantoms(folder, 2, PhantomSpec(shape=(16, 16, 16), tumours=False), 0)
+        write_phantoms(folder, 2, PhantomSpec(shape=(16, 16, 16), tumour_rate=0), 0)
     path, _ = build_packed(tmp_path, open_decathlon(tmp_path / "healthy"), (0,), (16, 16, 16))
     with pytest.raises(InputError, match="no slice of the training subjects shows the target"):
         Samples(open_packed(path), (1,), 2).of_subjects([0], with_target_only=True)
