@@ -26,7 +26,14 @@ def test_five_ways_of_learning_in_one_table_and_their_models_evaluated_again(tmp
     # Together they know digits that each alone has hardly seen.
     alone = [float(table[f"alone.c0{index}"]["holdout"]) for index in range(3)]
     assert float(table["federated"]["holdout"]) > max(alone)
-    assert float(table["gain of federated over alone"]["holdout"]) > 0
+    gain = table["gain of federated over alone"]
+    assert float(gain["holdout"]) > 0
+    # Of each institution: what the federation's model is worth on its data against its own model's worth there.
+    names = ("c00", "c01", "c02")
+    for name in names:
+        own = float(table[f"alone.{name}"][name])
+        assert abs(float(gain[name]) - (float(table["federated"][name]) - own) / own) < 1e-5
+    assert abs(float(gain["mean"]) - sum(float(gain[name]) for name in names) / 3) < 1e-5
 
     # The federated arm is the federation by itself.
     alike = submit(

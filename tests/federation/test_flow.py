@@ -7,11 +7,14 @@ import signal
 import time
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
 
 from cluster import Cluster
 from commands import hpcflow
 from federation.federations import BOWL, about, chunk, model, sets, status, submit
+from hpcflow.federation.tensorfile import publish_tensors
 
 DIGITS = BOWL.replace("model: {name: bowl, parameters: 5000}", "model: {name: digits, width: 4}")
 STRATEGIES = {
@@ -224,6 +227,18 @@ def test_tensors_and_pruning(tmp_path: Path) -> None:
     unknown = hpcflow("fed", "show", run, "v", env=state)
     assert unknown.returncode == 2
     assert "has no tensor `v` (it has w)" in unknown.stderr
+    written = hpcflow("fed", "show", run, "w", "--round", "2", "-o", tmp_path / "no ending", env=state)
+    assert written.returncode == 0
+    assert np.load(tmp_path / "no ending").shape == (5000,)
+    assert not (tmp_path / "no ending.npy").exists()
+    nowhere = hpcflow("fed", "show", run, "w", "-o", tmp_path / "no folder" / "w.npy", env=state)
+    assert nowhere.returncode == 2
+    assert nowhere.stderr.endswith("w.npy: it cannot be written: No such file or directory\n")
+    halves = np.array([1.5, -0.25, 3.0], ml_dtypes.bfloat16)
+    publish_tensors(run / "rounds/0001/model.safetensors", {"w": halves, "none": np.zeros((0, 2), "f4")}, {})
+    narrow = json.loads(hpcflow("fed", "show", run, "w", "--round", "1", "--json", env=state).stdout)
+    assert (narrow["type"], narrow["values"], narrow["max"]) == ("BF16", [1.5, -0.25, 3.0], 3.0)
+    assert hpcflow("fed", "show", run, "none", "--round", "1", env=state).returncode == 0
     before = hpcflow("fed", "prune", run, "--dry-run", "--json", env=state)
     assert hpcflow("fed", "prune", run, env=state).returncode == 0
     kept = sorted(str(path.relative_to(run / "rounds")) for path in run.glob("rounds/*/model.safetensors"))
@@ -233,6 +248,10 @@ def test_tensors_and_pruning(tmp_path: Path) -> None:
     gone = hpcflow("fed", "show", run, "w", "--round", "2", env=state)
     assert gone.returncode == 2
     assert "No such file" in gone.stderr
+    (run / "rounds").rename(run / "none")
+    none = hpcflow("fed", "show", run, "w", env=state)
+    assert none.returncode == 2
+    assert "has no round yet" in none.stderr
 
 
 @pytest.mark.parametrize(
@@ -260,6 +279,41 @@ def test_tensors_and_pruning(tmp_path: Path) -> None:
         ("training.model.name=unet2d", "federation.collaborators.0", "has no data"),
         ("flow=train", "flow", "say flow: federated"),
         ("federation.strategy=krum", "federation.strategy", "krum needs"),
+        (
+            "federation.strategy=scaffold; federation.client.optimizer=momentum",
+            "federation.client.optimizer",
+            "(say sgd)",
+        ),
+        (
+            "federation.strategy=SCAFFOLD; federation.client.mu=0.1",
+            "federation.client.mu",
+            "without a proximal term (say mu: 0)",
+        ),
+        (
+            "federation.strategy=fednova; federation.client.optimizer=adam",
+            "federation.client.optimizer",
+            "not those of adam",
+        ),
+        (
+            "federation.strategy=fednova; federation.client.optimizer=momentum; federation.client.mu=0.1",
+            "federation.client.mu",
+            "not both at once",
+        ),
+        (
+            "training.model.name=unet2d; storage.data=/data; federation.partition.method=dirichlet",
+            "federation.partition.method",
+            "subjects have no labels for dirichlet",
+        ),
+        (
+            "training.model.name=unet2d; storage.data=/data; federation.partition.method=labels",
+            "federation.partition.method",
+            "subjects have no labels for labels",
+        ),
+        (
+            "training.data.phantom.tumour_radius=[0.3, 0.2]",
+            "training.data.phantom.tumour_radius",
+            "two rising fractions",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_at_its_key(
@@ -267,7 +321,8 @@ def test_what_cannot_be_is_refused_at_its_key(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(BOWL if "krum" not in override else BOWL.replace(", {name: west}", ""))
-    result = hpcflow("validate", config, "--set", override)
+    words = [word for text in override.split("; ") for word in ("--set", text)]
+    result = hpcflow("validate", config, *words)
     assert result.returncode == 2
     assert f" {place}: " in result.stdout + result.stderr
     assert sentence in result.stdout + result.stderr

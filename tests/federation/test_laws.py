@@ -1,6 +1,7 @@
 """Laws that need no data set: each strategy meets another one, or plain gradient descent, where it must."""
 
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ import numpy as np
 import pytest
 
 from federation.files import equal, read
-from hpcflow.errors import InputError
 from hpcflow.federation import partition
-from hpcflow.federation.aggregation import Files, aggregate
+from hpcflow.federation.aggregation import Files, TooFew, aggregate
 from hpcflow.federation.client import Control, nova_steps, prox_gradient, zeros_like
 from hpcflow.federation.local import LocalPlan, LocalResult, train
 from hpcflow.federation.models.digits import Digits, DigitsModel, Weights, split_digits
@@ -63,10 +63,10 @@ class Federation:
             control=control,
         )
 
-    def step(self) -> Weights:
+    def step(self, asked: Sequence[str] = ()) -> Weights:
         base, candidates = read(self.model), []
-        for name, data in CLIENTS.items():
-            done = self.local(name, data)
+        for name in asked or CLIENTS:
+            done = self.local(name, CLIENTS[name])
             path = self.folder / f"{self.round}-{name}"
             info = UpdateInfo(Fraction(done.samples), name, self.round, steps=done.normaliser)
             write_update(path, delta(done.weights, base), info, done.control_change)
@@ -91,13 +91,16 @@ def rounds(folder: Path, strategy: str, plan: LocalPlan, number: int = 2, **opti
     return weights
 
 
-def descent(number: int, rate: float) -> Weights:
-    """Centralised full-batch gradient descent in float64."""
+def descent(number: int, rate: float, parts: Sequence[Digits] = (TRAINING,)) -> Weights:
+    """Centralised full-batch gradient descent in float64; on the mean of the losses of ``parts``."""
     weights = {name: array.astype(np.float64) for name, array in MODEL.initial(0).items()}
-    whole = Digits(TRAINING.images.astype(np.float64), TRAINING.labels)  # type: ignore[arg-type]
+    wide: list[Any] = [Digits(part.images.astype(np.float64), part.labels) for part in parts]  # type: ignore[arg-type]
     for _ in range(number):
-        _, gradients = MODEL.gradients(weights, whole)  # type: ignore[arg-type]
-        weights = {name: array - rate * gradients[name] for name, array in weights.items()}
+        found = [MODEL.gradients(weights, part)[1] for part in wide]  # type: ignore[arg-type]
+        weights = {
+            name: array - rate * np.mean([gradients[name] for gradients in found], axis=0)
+            for name, array in weights.items()
+        }
     return weights  # type: ignore[return-value]
 
 
@@ -139,23 +142,22 @@ def test_fednova_with_unequal_steps_is_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fednova", "scaffold"])
 def test_one_full_batch_step_is_centralised_gradient_descent(tmp_path: Path, strategy: str) -> None:
     """Of every strategy whose clients take one step; for SCAFFOLD this is the law that one local step is SGD: the
-    control variates cancel in the mean.
+    control variates cancel in the mean, which is the plain one of the clients' losses, as in the paper.
     """
-    assert distance(rounds(tmp_path / "f", strategy, FULL, 3), descent(3, 0.5)) < BOUND
+    parts = list(CLIENTS.values()) if strategy == "scaffold" else [TRAINING]
+    assert distance(rounds(tmp_path / "f", strategy, FULL, 3), descent(3, 0.5, parts)) < BOUND
 
 
-def test_scaffolds_server_control_is_the_mean_of_the_clients(tmp_path: Path) -> None:
-    federation = Federation(tmp_path / "s", "scaffold", SOME)
-    for _ in range(3):
-        federation.step()
-    total = sum(len(data) for data in CLIENTS.values())
+@pytest.mark.parametrize("by", ["uniform", "samples"])
+def test_scaffolds_server_control_is_the_mean_of_the_clients(by: str, tmp_path: Path) -> None:
+    """Also when a round asks some of them: those that were not asked keep theirs."""
+    federation = Federation(tmp_path / "s", "scaffold", SOME, by=by, collaborators=len(CLIENTS))
+    for asked in (["c00", "c01"], ["c01", "c04"], [*CLIENTS], ["c02"]):
+        federation.step(asked)
     assert federation.state
     for name, array in read(federation.state).items():
-        mean = sum(
-            len(CLIENTS[client]) / total * control[name.removeprefix(CONTROL)].astype(np.float64)
-            for client, control in federation.controls.items()
-        )
-        assert np.allclose(array, mean, rtol=1e-5, atol=1e-6)
+        controls = [control[name.removeprefix(CONTROL)] for control in federation.controls.values()]
+        assert np.allclose(array, np.mean(controls, axis=0, dtype=np.float64), rtol=1e-5, atol=1e-6)
 
 
 def test_scaffold_corrects_the_drift_of_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,8 +220,13 @@ def test_nova_normalises_by_what_the_steps_add_up_to() -> None:
     proximal = sum((1 - shrink) ** k for k in range(steps))
     assert nova_steps(steps, mu=0.5, learning_rate=0.1) == pytest.approx(proximal)
     assert nova_steps(steps) == steps
-    with pytest.raises(InputError, match="not for both"):
-        nova_steps(steps, momentum=rho, mu=0.5)
+    assert nova_steps(steps, momentum=rho, mu=0.5) is None, "the paper has no sum for both"
+
+
+def test_fednova_refuses_what_it_cannot_normalise(tmp_path: Path) -> None:
+    both = LocalPlan(epochs=1, batch_size=0, learning_rate=0.1, momentum=0.9, mu=0.5)
+    with pytest.raises(TooFew, match="does not say its steps, which FedNova normalises by"):
+        rounds(tmp_path / "n", "fednova", both)
 
 
 def test_prox_gradient_is_the_derivative_of_the_proximal_term() -> None:

@@ -116,6 +116,20 @@ DAMAGE = {
     "of the format 'other'": lambda path: save_file(
         tensors(0), path, {"format": "other", "num_samples": "1"}
     ),
+    "has num_samples '1e300'": lambda path: save_file(tensors(0), path, {"num_samples": "1e300"}),
+    "has steps '5e-324'": lambda path: save_file(tensors(0), path, {"num_samples": "1", "steps": "5e-324"}),
+    "has metrics that are not finite": lambda path: save_file(
+        tensors(0), path, {"num_samples": "1", "metrics": '{"a": 1' + 400 * "0" + "}"}
+    ),
+    "metrics that are not finite": lambda path: save_file(
+        tensors(0), path, {"num_samples": "1", "metrics": '{"a": 1e999}'}
+    ),
+    "that are not finite": lambda path: save_file(
+        tensors(0), path, {"num_samples": "1", "metrics": '{"a": NaN}'}
+    ),
+    "has text that is no Unicode": lambda path: save_file(
+        tensors(0), path, {"num_samples": "1", "metrics": '{"\\ud800": 1}'}
+    ),
     "no JSON object": lambda path: save_file(tensors(0), path, {"num_samples": "1", "metrics": "[1]"}),
     "is missing": lambda path: path.unlink(),
     "is no regular file": lambda path: (path.unlink(), path.mkdir()),
@@ -206,6 +220,51 @@ def test_no_header_gets_past_the_parser_with_another_error(text: bytes, size: in
     for header in (text, json.dumps({"a": text.decode("latin-1")}).encode()):
         with contextlib.suppress(BadFile):
             parse_header(header, size)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(1, 9).flatmap(lambda digit: st.integers(1, 5000).map(lambda zeros: f"{digit}{zeros * '0'}"))
+    | st.floats()
+    | st.text(st.characters(), max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(), max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+KEYS = (
+    "num_samples",
+    "collaborator",
+    "round",
+    "base",
+    "kind",
+    "steps",
+    "metrics",
+    "code",
+    "sha256",
+    "format",
+    "more",
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON | st.integers(1, 3000).map(lambda n: n * "["), max_size=4))
+def test_metadata_of_any_kind_are_read_or_refused(said: dict[str, Any]) -> None:
+    """As text of JSON, and as JSON within the header's own JSON: what is accepted can be printed and written again."""
+    texts = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in said.items()
+    }
+    texts |= {"metrics": f'{{"a": {texts["metrics"]}}}'} if "metrics" in texts else {}
+    for metadata in (texts, said):
+        with contextlib.suppress(BadFile):
+            header = parse_header(json.dumps({"__metadata__": metadata}).encode(), 0)
+            info = UpdateInfo.from_metadata(header.metadata)
+            assert all(np.isfinite(value) for value in info.metrics.values())
+            again = UpdateInfo.from_metadata(info.to_metadata())
+            assert (again.metrics, again.round, again.extra) == (info.metrics, info.round, info.extra)
+            json.dumps(info.to_metadata(), ensure_ascii=False).encode()
 
 
 ENTRY = st.fixed_dictionaries(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import shutil
@@ -9,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -17,13 +20,14 @@ import pytest
 from training_runs import SMALL, make_run, run_module
 
 from hpcflow.errors import InputError, RunError
-from hpcflow.experiment.schema import Data
+from hpcflow.experiment.schema import Data, Phantom
 from hpcflow.storage.publish import publishing_directory
 from hpcflow.training.data.batches import Augmentation, Samples, prefetch
 from hpcflow.training.data.cache import build_packed, cache_key, open_packed
 from hpcflow.training.data.decathlon import open_decathlon
 from hpcflow.training.data.phantom import MODALITIES, PhantomSpec, phantom, write_phantoms
 from hpcflow.training.data.preprocess import crop_centre, normalise
+from hpcflow.training.data.source import source_folder
 from hpcflow.training.prepare import prepare
 
 SPEC = PhantomSpec(shape=(20, 22, 18))
@@ -70,7 +74,37 @@ def test_phantoms_depend_on_seed_and_index_alone() -> None:
     assert (first == phantom(SPEC, 5, 1)[0]).all()
     assert (first != phantom(SPEC, 5, 2)[0]).any()
     assert (first != phantom(SPEC, 6, 1)[0]).any()
-    assert not phantom(PhantomSpec(shape=(16, 16, 16), tumours=False), 0, 0)[1].any()
+    assert not phantom(PhantomSpec(shape=(16, 16, 16), tumour_rate=0), 0, 0)[1].any()
+
+
+def test_institutions_differ_in_contrast_and_tumours() -> None:
+    """By what a configuration says of its phantoms; what it does not say gives the set that was always made."""
+    usual = source_folder(Data(phantom=Phantom()), "", Path())
+    assert usual == source_folder(Data(phantom=Phantom(contrast=1.0)), "", Path())
+    # Of before there was a choice.
+    assert usual.name == "phantom-" + hashlib.sha256(b"[1, 12, [48, 48, 32], 0]").hexdigest()[:32]
+    others = [Phantom(contrast=0.5), Phantom(tumour_radius=(0.1, 0.12)), Phantom(tumour_rate=0.5)]
+    assert len({usual, *(source_folder(Data(phantom=said), "", Path()) for said in others)}) == 4
+
+    def voxels(**said: Any) -> list[int]:
+        return [int((phantom(replace(SPEC, **said), 5, index)[1] > 0).sum()) for index in range(6)]
+
+    assert max(voxels(tumour_radius=(0.10, 0.14))) < min(voxels(tumour_radius=(0.25, 0.30)))
+    assert [size > 0 for size in voxels(tumour_rate=0.5)] == [False, True] * 3
+    assert sum(size > 0 for size in voxels(tumour_rate=1 / 3)) == 2
+
+    def edge(contrast: float) -> float:
+        image, labels = phantom(replace(SPEC, contrast=contrast, noise=0.01, bias=0.0), 5, 1)
+        flair = image[..., MODALITIES.index("FLAIR")].astype(float)
+        return float(flair[labels == 1].mean() / flair[(labels == 0) & (flair > 0)].mean())
+
+    assert edge(0.3) < edge(1.0) < edge(1.5)
+
+
+def test_the_usual_phantoms_are_the_same_bytes_as_ever(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, 1, PhantomSpec(shape=(16, 16, 16)), 0)
+    said = json.loads((tmp_path / "dataset.json").read_text())["phantom"]
+    assert said == {"shape": [16, 16, 16], "seed": 0, "contrast": 1.0, "noise": 0.06}
 
 
 def test_files_are_the_same_bytes_each_time_and_say_what_they_are(made: Path, tmp_path: Path) -> None:
@@ -318,7 +352,7 @@ def test_prefetch_keeps_order_raises_and_stops() -> None:
 
 def test_no_slice_with_the_target_is_an_input_error(tmp_path: Path) -> None:
     with publishing_directory(tmp_path / "healthy") as folder:
-        write_phantoms(folder, 2, PhantomSpec(shape=(16, 16, 16), tumours=False), 0)
+        write_phantoms(folder, 2, PhantomSpec(shape=(16, 16, 16), tumour_rate=0), 0)
     path, _ = build_packed(tmp_path, open_decathlon(tmp_path / "healthy"), (0,), (16, 16, 16))
     with pytest.raises(InputError, match="no slice of the training subjects shows the target"):
         Samples(open_packed(path), (1,), 2).of_subjects([0], with_target_only=True)

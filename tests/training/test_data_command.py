@@ -30,6 +30,12 @@ def test_phantoms_are_written_where_they_are_wanted(tmp_path: Path) -> None:
             "--shape: `3,4` is no shape (three numbers of voxels, for example 64,64,48)\n",
         ),
         ("new", ["--shape", "4,4,4"], "a phantom of 4,4,4 voxels is too small (8 an edge at least)\n"),
+        ("new", ["--tumour-radius", "0.1"], "is no range (two fractions, for example 0.14,0.26)\n"),
+        (
+            "new",
+            ["--tumour-radius", "0.3,0.2"],
+            "tumour_radius must be two rising fractions between 0 and 0.5\n",
+        ),
         (".", ["--shape", "8,8,8"], " is there already (name a folder that does not exist)\n"),
         ("file/new", ["--shape", "8,8,8"], "/file: File exists\n"),
     ],

@@ -36,12 +36,35 @@ def parse_shape(text: str) -> tuple[int, int, int]:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
+def parse_radius(text: str) -> tuple[float, float]:
+    """Read "A,B": two numbers. Raises InputError otherwise."""
+    try:
+        smallest, largest = map(float, text.split(","))
+    except ValueError:
+        message = f"--tumour-radius: `{text}` is no range (two fractions, for example 0.14,0.26)"
+        raise InputError(message) from None
+    return smallest, largest
+
+
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to make; it must not exist, or be empty.")],
     subjects: Annotated[int, typer.Option(min=1, help="Number of phantom subjects.")] = 12,
     shape: Annotated[str, typer.Option(help="Voxels along x, y and z.", metavar="X,Y,Z")] = "64,64,48",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 0,
+    contrast: Annotated[
+        float, typer.Option(min=0, max=2, help="Of tumours against white matter: 1 is usual, 0 is none.")
+    ] = 1.0,
+    tumour_radius: Annotated[
+        str,
+        typer.Option(
+            help="Smallest and largest mean radius of a tumour, as fractions of the shortest edge.",
+            metavar="A,B",
+        ),
+    ] = "0.14,0.26",
+    tumour_rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the subjects that have a tumour.")
+    ] = 1.0,
 ) -> None:
     """Write PHANTOM brains with tumours (made up, no patients) in the Decathlon layout of Task01_BrainTumour.
 
@@ -50,7 +73,12 @@ def phantom(
     from hpcflow.storage.publish import publishing_directory
     from hpcflow.training.data.phantom import PhantomSpec, write_phantoms
 
-    spec = PhantomSpec(shape=parse_shape(shape))
+    spec = PhantomSpec(
+        shape=parse_shape(shape),
+        contrast=contrast,
+        tumour_radius=parse_radius(tumour_radius),
+        tumour_rate=tumour_rate,
+    )
     if out.is_symlink() or (out.exists() and not out.is_dir()) or (out.is_dir() and any(out.iterdir())):
         raise InputError(f"{out} is there already (name a folder that does not exist)")
 

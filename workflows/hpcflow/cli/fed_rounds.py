@@ -137,11 +137,14 @@ def show(
 
     from hpcflow.cli.table import print_json
     from hpcflow.federation import rounds
+    from hpcflow.federation.numbers import widen
     from hpcflow.federation.tensorfile import BadFile, TensorFile
     from hpcflow.jobs.registry import find
 
     plan = _plan(find(run), arm, trial, repeat)
     number = rounds.last_committed(plan) if round is None else round
+    if number < 0:
+        raise InputError(f"{plan.run.name} has no round yet: not even the initial model is there")
     where = plan.round(number)
     own = {"aggregate": where.model, "state": where.state}
     if origin not in own and origin not in plan.members:
@@ -151,25 +154,46 @@ def show(
         with TensorFile(path) as file:
             if tensor not in file.header.tensors:
                 raise InputError(f"{path} has no tensor `{tensor}` (it has {', '.join(file.header.tensors)})")
-            values, dtype = file.read(tensor), file.header.tensors[tensor].dtype
+            raw, dtype = file.read(tensor), file.header.tensors[tensor].dtype
     except (OSError, BadFile) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(
             f"round {number}, {origin}: {path}: {why} (pruned? `hpcflow fed status` tells)"
         ) from None
+    wide = np.empty(raw.shape)
+    widen(raw, dtype, wide)
+    values = wide.astype(np.float32) if dtype == "BF16" else raw  # NumPy has no type for it
     if output:
-        np.save(output, values)
-    wide = values.astype(np.float64)
+        _save(output, values)
     facts = {
         "tensor": tensor, "round": number, "origin": origin, "type": dtype, "shape": list(values.shape),
-        "mean": float(wide.mean()), "std": float(wide.std()), "min": float(wide.min()), "max": float(wide.max()),
-        "norm": float(np.linalg.norm(wide)),
+        **_figures(wide),
     }  # fmt: skip
     if json:
         print_json({**facts, "values": values.tolist()})
         return
     print("  ".join(f"{key} {value}" for key, value in facts.items()))
     print(np.array2string(values, threshold=60, precision=5))
+
+
+def _save(path: Path, values: Any) -> None:
+    import numpy as np
+
+    try:
+        with path.open("wb") as file:  # given a name, NumPy would put .npy behind it
+            np.save(file, values)
+    except OSError as error:
+        raise InputError(f"--output {path}: it cannot be written: {error.strerror}") from None
+
+
+def _figures(wide: Any) -> dict[str, float]:
+    """What there is to say of an array that is not empty."""
+    import numpy as np
+
+    if not wide.size:
+        return {}
+    found = {key: float(getattr(wide, key)()) for key in ("mean", "std", "min", "max")}
+    return {**found, "norm": float(np.linalg.norm(wide))}
 
 
 def prune(

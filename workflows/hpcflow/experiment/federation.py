@@ -154,7 +154,7 @@ class FederationRules(Section):
 
     @model_validator(mode="after")
     def _strategy_knows_its_options(self) -> FederationRules:
-        refuse_all(strategy_complaints(self.strategy, self.options))
+        refuse_all([*strategy_complaints(self.strategy, self.options), *client_complaints(self)])
         return self
 
 
@@ -169,6 +169,27 @@ def strategy_complaints(name: str, options: dict[str, Any]) -> Iterator[Complain
         for line in str(error).splitlines():
             key = next((key for key in options if f": {key}" in line), None)
             yield (("options", key) if key else ("strategy",)), line
+
+
+def client_complaints(rules: FederationRules) -> Iterator[Complaint]:
+    """Local steps of which a strategy's formulas know nothing: it would compute from them what is not so."""
+    from hpcflow.federation.strategies import plain
+
+    name, client = plain(rules.strategy), rules.client
+    if name == "scaffold" and client.optimizer != "sgd":
+        text = "scaffold takes the change of the weights for a sum of gradients, as sgd makes it (say sgd)"
+        yield ("client", "optimizer"), text
+    if name == "fednova" and client.optimizer == "adam":
+        text = (
+            "fednova knows what steps of sgd and momentum add up to, and not those of adam (say one of them)"
+        )
+        yield ("client", "optimizer"), text
+    if name == "fednova" and client.optimizer == "momentum" and client.momentum and client.mu:
+        text = "fednova knows a proximal term or momentum, not both at once (say optimizer: sgd, or mu: 0)"
+        yield ("client", "mu"), text
+    if name == "scaffold" and client.mu:
+        text = "scaffold takes the change of the weights for a sum of gradients, without a proximal term (say mu: 0)"
+        yield ("client", "mu"), text
 
 
 def selected(rules: FederationRules, number: int) -> int:

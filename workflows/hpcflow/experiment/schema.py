@@ -244,6 +244,22 @@ class Phantom(Section):
     subjects: Annotated[int, Field(ge=2, strict=True)] = Field(12, description="Number of phantom subjects.")
     shape: tuple[Count, Count, Count] = Field((48, 48, 32), description="Voxels along x, y and z.")
     seed: Natural = Field(0, description="Seed of the phantoms.")
+    contrast: Annotated[Number, Field(ge=0, le=2)] = Field(
+        1.0, description="Contrast of the tumours against white matter: 1 is a usual scanner's, 0 is none."
+    )
+    tumour_radius: tuple[Number, Number] = Field(
+        (0.14, 0.26),
+        description="Smallest and largest mean radius of a tumour, edema included, as fractions of the shortest edge.",
+    )
+    tumour_rate: Annotated[Number, Field(gt=0, le=1)] = Field(
+        1.0, description="Share of the subjects that have a tumour; the others are healthy."
+    )
+
+    @model_validator(mode="after")
+    def _radii_rise(self) -> Phantom:
+        if not 0 < self.tumour_radius[0] <= self.tumour_radius[1] < 0.5:
+            refuse("two rising fractions between 0 and 0.5 are needed", ("tumour_radius",))
+        return self
 
 
 class Augment(Section):
@@ -487,6 +503,9 @@ def _flow_complaints(experiment: Experiment) -> Iterator[Complaint]:
             yield at, f"{member.name} has no data (name its folder in data, or let phantom make phantoms)"
             if isinstance(rules.collaborators, int):
                 break
+    if model in UNETS and rules.partition.method in ("labels", "dirichlet"):
+        text = f"subjects have no labels for {rules.partition.method} (iid, sizes or institution deal them)"
+        yield ("federation", "partition", "method"), text
     if model not in UNETS and rules.client.optimizer == "adam":
         yield ("federation", "client", "optimizer"), f"{model} is trained by sgd or momentum"
     if experiment.flow == "evaluation" and not rules.models:

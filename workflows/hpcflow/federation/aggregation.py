@@ -26,6 +26,7 @@ from hpcflow.federation.numbers import Floats
 from hpcflow.federation.output import Output, Shapes
 from hpcflow.federation.ranks import Alone, Ranks
 from hpcflow.federation.selection import Candidate, Chosen, Refusal, canonical, choose
+from hpcflow.federation.statistics import is_statistic
 from hpcflow.federation.strategies import options_of
 from hpcflow.federation.strategies.base import Contribution, Strategy
 from hpcflow.federation.strategies.means import Scaffold
@@ -223,6 +224,9 @@ class _Work:
         began = time.perf_counter()
         found = self._distances(names, chosen) if self.strategy.distances else None
         recipe = together(self.ranks, lambda: self.strategy.recipe(contributions, found, self.round))
+        plain = together(self.ranks, lambda: self.strategy.statistics(contributions))
+        spared = [name for name in names if plain and is_statistic(name)]
+        trained = [name for name in names if name not in set(spared)]
         total = sum((item.weight for item in chosen), Fraction(0))
         outputs = [Output(self.files.into, shapes, self._metadata(chosen, result, total), self.ranks)]
         try:
@@ -233,20 +237,27 @@ class _Work:
                 together(self.ranks, output.join)
             server = self.strategy.server
             prefixes = [f"{key}/" for key in server.state] if server else []
-            task = Pass(
-                names,
+            sources, base = (
                 [Source(item.update.file) for item in chosen],
+                Source(self.base) if self.base else None,
+            )
+            task = Pass(
+                trained,
+                sources,
                 recipe,
                 Sink(outputs[0]),
-                Source(self.base) if self.base else None,
+                base,
                 server,
                 {p[:-1]: Source(self.state, p) for p in prefixes} if self.state else {},
                 {p[:-1]: Sink(state, p) for p in prefixes} if state else {},
                 absolute,
             )
             together(self.ranks, lambda: run(task, self.ranks, self.threads))
+            if plain and spared:
+                aside = Pass(spared, sources, plain, Sink(outputs[0]), base, absolute=absolute)
+                together(self.ranks, lambda: run(aside, self.ranks, self.threads))
             if state and isinstance(self.strategy, Scaffold):
-                self._control(self.strategy, names, chosen, contributions, state)
+                self._control(self.strategy, trained, chosen, contributions, state)
             self.seconds["stream"] = time.perf_counter() - began
             entries = self._publish(outputs, digest)
         except BaseException:
@@ -283,6 +294,7 @@ class _Work:
     def _state_output(self, shapes: Shapes) -> Output | None:
         strategy = self.strategy
         wanted: Shapes = []
+        shapes = [shape for shape in shapes if not is_statistic(shape[0])]
         if strategy.server:
             floats = [(n, "F64" if d == "F64" else "F32", s) for n, d, s in shapes if d in FLOATS]
             wanted = [(f"{key}/{n}", d, s) for key in strategy.server.state for n, d, s in floats]

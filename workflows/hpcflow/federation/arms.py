@@ -73,12 +73,18 @@ def read_rows(run: RunDir, plan: Plan) -> list[Row]:
 
 @dataclass(frozen=True)
 class Gains:
-    """What the federation gains over training alone, as a share of the latter: on own validation data the mean over
-    institutions, and on the hold-out against the mean of those alone (Sheller et al. 2020 report 0.026 and 0.17).
+    """What the federation gains over training alone, as a share of the latter: for each institution on its own
+    validation data, and on the hold-out against the mean of those alone (Sheller et al. 2020 report 0.026, in the mean
+    over institutions, and 0.17). An institution whose own model is worth nothing has no share.
     """
 
-    own: float
+    own: Mapping[str, float]
     holdout: float | None
+
+    @property
+    def mean(self) -> float:
+        """Over institutions."""
+        return sum(self.own.values()) / len(self.own) if self.own else 0.0
 
 
 def gains(rows: Sequence[Row]) -> Gains | None:
@@ -89,12 +95,11 @@ def gains(rows: Sequence[Row]) -> Gains | None:
     if federated is None or set(alone) != set(federated.own):
         return None
     sign = -1.0 if federated.metric == "loss" else 1.0
-    shares = [
-        sign * (federated.own[name] - row.own[name]) / row.own[name]
+    own = {
+        name: sign * (federated.own[name] - row.own[name]) / row.own[name]
         for name, row in alone.items()
         if row.own[name]
-    ]
-    own = sum(shares) / len(shares) if shares else 0.0
+    }
     held = [row.holdout for row in alone.values() if row.holdout is not None]
     if federated.holdout is None or not held or not sum(held):
         return Gains(own, None)
@@ -108,9 +113,12 @@ def to_csv(rows: Sequence[Row], found: Gains | None) -> str:
     lines = [",".join(["arm", "metric", *names, "mean", HOLDOUT])]
     for row in rows:
         values = [*row.own.values(), row.mean, row.holdout]
-        lines.append(",".join([row.arm, row.metric, *("" if v is None else f"{v:.6g}" for v in values)]))
+        lines.append(",".join([row.arm, row.metric, *map(_cell, values)]))
     if found:
-        blanks = [""] * len(names)
-        held = "" if found.holdout is None else f"{found.holdout:.6g}"
-        lines.append(",".join(["gain of federated over alone", "share", *blanks, f"{found.own:.6g}", held]))
+        shares = [*(found.own.get(name) for name in names), found.mean, found.holdout]
+        lines.append(",".join(["gain of federated over alone", "share", *map(_cell, shares)]))
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"

@@ -13,8 +13,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcflow.errors import InputError
-
 Array = TypeVar("Array")
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -53,13 +51,16 @@ def zeros_like(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
     return {name: np.zeros_like(array) for name, array in arrays.items()}
 
 
-def nova_steps(steps: int, *, momentum: float = 0.0, mu: float = 0.0, learning_rate: float = 0.0) -> float:
+def nova_steps(
+    steps: int, *, momentum: float = 0.0, mu: float = 0.0, learning_rate: float = 0.0
+) -> float | None:
     """|a_i|_1 of FedNova for ``steps`` local steps (Wang et al. 2020, section 4.1): the number of steps for plain
     SGD; for momentum rho (tau - rho (1 - rho^tau) / (1 - rho)) / (1 - rho); for a proximal term
-    (1 - (1 - eta mu)^tau) / (eta mu). Raises InputError for both at once, for which the paper has no sum.
+    (1 - (1 - eta mu)^tau) / (eta mu). None for both at once, for which the paper has no sum: FedNova refuses an update
+    that does not say its steps.
     """
     if momentum and mu:
-        raise InputError("FedNova's normalisation is known for momentum or for a proximal term, not for both")
+        return None
     if momentum:
         return (steps - momentum * (1 - momentum**steps) / (1 - momentum)) / (1 - momentum)
     shrink = learning_rate * mu

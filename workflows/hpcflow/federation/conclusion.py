@@ -15,7 +15,7 @@ from typing import Any
 from hpcflow.errors import RunError
 from hpcflow.federation import rounds
 from hpcflow.federation.aggregation import Files, TooFew, aggregate
-from hpcflow.federation.contribution import expected
+from hpcflow.federation.contribution import expected, keeps_control
 from hpcflow.federation.plan import Plan
 from hpcflow.federation.ranks import Alone, Ranks
 from hpcflow.federation.rounds import Base
@@ -121,6 +121,10 @@ def _late_ones(plan: Plan, round: int) -> list[Candidate]:
     found = rounds.manifest(plan, round)
     there, _ = rounds.answered(plan, round)
     late = [name for name in there if found and name in found.about.get("late", ())]
+    if found and keeps_control(plan):
+        # One of whom a still earlier update was used in that round began with the variate before it: the server's
+        # would no longer be the mean of the clients'.
+        late = [name for name in late if name not in found.about["accepted"]]
     if not late:
         return []
     base = rounds.base_of(plan, round)

@@ -20,6 +20,7 @@ from hpcflow.federation.client import Control, zeros_like
 from hpcflow.federation.learners import Arrays, Learner, Learnt
 from hpcflow.federation.plan import Plan
 from hpcflow.federation.rounds import Base
+from hpcflow.federation.statistics import trained
 from hpcflow.federation.strategies import make
 from hpcflow.federation.tensorfile import BadFile, TensorFile, publish_tensors
 from hpcflow.federation.update import (
@@ -64,12 +65,12 @@ class Contribution:
         control = self._control(base, weights)
         started = time.time()
         learnt = self.learner.train(weights, self.round, control)
-        trained = time.time()
+        ended = time.time()
         metrics |= {f"train/{key}": value for key, value in learnt.metrics.items()}
         metrics |= self._judged("tuned", learnt.weights, self.plan.rules.evaluation.tuned)
         if self.learner.leads:
             self._publish(base, weights, learnt, metrics)
-            times = {"begun": begun, "started": started, "trained": trained, "ended": time.time()}
+            times = {"begun": begun, "started": started, "trained": ended, "ended": time.time()}
             publish_json(where.timing(self.name), {**times, "host": os.uname().nodename})
         self.learner.agree("published")  # no rank leaves before the update is there
         return True
@@ -85,16 +86,19 @@ class Contribution:
     def _control(self, base: Base, weights: Arrays) -> Control | None:
         if not keeps_control(self.plan):
             return None
-        zeros = zeros_like(weights)
+        zeros = zeros_like(trained(weights))
         server = rounds.read_tensors(base.where.state, CONTROL) if base.where.state.exists() else zeros
         return Control(self._own_control() or zeros, server)
 
     def _own_control(self) -> Arrays | None:
-        """Of the last round in which the update was used: a variate whose change was refused never was."""
+        """Of the last update that a round used, be it a late one of the round before: a variate whose change was refused
+        never was.
+        """
         for number in range(self.round - 1, 0, -1):
             found = rounds.manifest(self.plan, number)
-            if found and number == found.about["accepted"].get(self.name, {}).get("round"):
-                return rounds.read_tensors(self.plan.round(number).control(self.name))
+            if found and self.name in found.about["accepted"]:
+                made = found.about["accepted"][self.name]["round"]
+                return rounds.read_tensors(self.plan.round(made).control(self.name))
         return None
 
     def _publish(self, base: Base, weights: Arrays, learnt: Learnt, metrics: Mapping[str, float]) -> None:

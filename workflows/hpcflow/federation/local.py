@@ -45,14 +45,15 @@ class LocalPlan:
 
 @dataclass(frozen=True)
 class LocalResult:
-    """``steps`` counts optimizer steps, ``normaliser`` is FedNova's |a|_1, ``loss`` the mean of the last epoch.
-    ``control`` is SCAFFOLD's next control variate of this client and ``control_change`` what goes to the server.
+    """``steps`` counts optimizer steps, ``normaliser`` is FedNova's |a|_1 where there is one, ``loss`` the mean of
+    the last epoch. ``control`` is SCAFFOLD's next control variate of this client and ``control_change`` what goes to
+    the server.
     """
 
     weights: Weights
     samples: int
     steps: int
-    normaliser: float
+    normaliser: float | None
     loss: float
     control: Weights | None = None
     control_change: Weights | None = None
@@ -93,11 +94,7 @@ def train(
         following, change = scaffold_control(
             control.ours, control.server, base, weights, steps, plan.learning_rate
         )
-    # FedNova refuses momentum with a proximal term; for the others the number is of no use then.
-    both = bool(plan.momentum and plan.mu)
-    normaliser = nova_steps(
-        steps, momentum=plan.momentum, mu=0.0 if both else plan.mu, learning_rate=plan.learning_rate
-    )
+    normaliser = nova_steps(steps, momentum=plan.momentum, mu=plan.mu, learning_rate=plan.learning_rate)
     return LocalResult(weights, len(data), steps, normaliser, float(np.mean(losses)), following, change)
 
 

@@ -72,8 +72,8 @@ def _controls(plan: Plan, last: int) -> set[Path]:
     kept: dict[str, Path] = {}
     for number in range(last, 0, -1):
         found = rounds.manifest(plan, number)
-        for name in found.about["accepted"] if found else ():
-            kept.setdefault(name, plan.round(number).control(name))
+        for name, said in found.about["accepted"].items() if found else ():
+            kept.setdefault(name, plan.round(said["round"]).control(name))
     return set(kept.values())
 
 

@@ -84,7 +84,8 @@ def product_shares(names: Sequence[str], updates: Sequence[Source]) -> list[list
 
 def products(grid: list[list[Block]], updates: Sequence[Source], ranks: Ranks, threads: int) -> list[Floats]:
     """Inner products between updates, (n, n) float64, over the tensors of floating point: a sum for each share of
-    this rank, in the order of shares. Raises Culprits.
+    this rank, in the order of shares. Rank 0, whose shares are the first, adds its own as they come: alone it holds
+    one sum and not one for each share. Raises Culprits.
     """
     files = [update.file for update in updates]
 
@@ -94,7 +95,13 @@ def products(grid: list[list[Block]], updates: Sequence[Source], ranks: Ranks, t
             add_products(total, files, block, scratch)
         return total
 
-    return list(_over_shares(of_share, grid, ranks, threads))
+    sums = _over_shares(of_share, grid, ranks, threads)
+    if ranks.rank:
+        return list(sums)
+    whole = np.zeros((len(files), len(files)))
+    for total in sums:
+        whole += total
+    return [whole]
 
 
 def collect(sums: Sequence[Floats], shares: int, updates: int, ranks: Ranks) -> Floats | None:

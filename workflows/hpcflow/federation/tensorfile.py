@@ -144,7 +144,18 @@ def parse_header(text: bytes, data_size: int) -> Header:
     said = {} if said is None else said
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise BadFile("has metadata that is not text")
+    refuse_surrogates(said)
+    refuse_surrogates(said.values())
     return Header(tensors, said, 8 + len(text))
+
+
+def refuse_surrogates(texts: Iterable[str]) -> None:
+    """Raise BadFile for half a character, which JSON can escape and nothing can print or write again."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        raise BadFile("has text that is no Unicode") from None
 
 
 def _split(text: str) -> tuple[Any, str]:
@@ -170,6 +181,7 @@ def _tensors(text: str, data_size: int) -> tuple[Mapping[str, Tensor], Any]:
     if not isinstance(table, dict):
         raise BadFile("has a header that is no table")
     late = table.pop(METADATA, None)
+    refuse_surrogates(table)
     tensors = sorted(((name, _tensor(name, entry)) for name, entry in table.items()), key=_place)
     at = 0
     for name, tensor in tensors:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import hpcflow
+from hpcflow.federation.statistics import trained
 from hpcflow.federation.tensorfile import (
     DTYPES,
     FLOATS,
@@ -41,6 +42,7 @@ from hpcflow.federation.tensorfile import (
     dtype_name,
     plan_header,
     publish_tensors,
+    refuse_surrogates,
     stored,
 )
 from hpcflow.storage.publish import Entry
@@ -52,6 +54,8 @@ Kind = Literal["delta", "weights"]
 # Tensors of SCAFFOLD's control variates stand under the names of the weights with this before them.
 CONTROL = "control/"
 _READ = 1 << 20
+# Numbers of samples and of steps lie between these: their sums, products and quotients are finite then.
+_LEAST, _MOST = Fraction(1, 10**12), Fraction(10**18)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -128,6 +132,8 @@ def _positive(key: str, text: str | None) -> Fraction | None:
             raise BadFile(f"has {key} {text[:60]!r}, which is no finite number") from None
     if exact <= 0:
         raise BadFile(f"has {key} {text[:60]!r}, which is not positive")
+    if not _LEAST <= exact <= _MOST:
+        raise BadFile(f"has {key} {text[:60]!r}, which is not between 1e-12 and 1e18")
     return exact
 
 
@@ -150,7 +156,14 @@ def _metrics(text: str) -> dict[str, float]:
         table = None
     if not isinstance(table, dict) or any(type(value) not in (int, float) for value in table.values()):
         raise BadFile("has metrics that are no JSON object of numbers")
-    return {name: float(value) for name, value in table.items()}
+    try:
+        metrics = {name: float(value) for name, value in table.items()}
+    except OverflowError:  # a whole number of some hundred digits
+        metrics = {"": math.inf}
+    if not all(map(math.isfinite, metrics.values())):
+        raise BadFile("has metrics that are not finite")
+    refuse_surrogates(metrics)
+    return metrics
 
 
 class Update:
@@ -230,13 +243,13 @@ def _some(values: frozenset[int] | frozenset[str]) -> str:
 
 def mismatch(header: Header, model: Header, *, control: bool = False) -> str | None:
     """How the tensors of ``header`` differ from the model's in name, type or shape, or None. With ``control``
-    each has a twin under CONTROL; without, such twins are not looked at.
+    each that is trained has a twin under CONTROL; without, such twins are not looked at.
     """
     if header.tensors is model.tensors and not control:
         return None
     wanted = {name: tensor for name, tensor in model.tensors.items() if not name.startswith(CONTROL)}
     if control:
-        wanted |= {CONTROL + name: tensor for name, tensor in wanted.items()}
+        wanted |= {CONTROL + name: tensor for name, tensor in trained(wanted).items()}
     for name, tensor in wanted.items():
         ours = header.tensors.get(name)
         if ours is None:

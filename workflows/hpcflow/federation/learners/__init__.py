@@ -19,11 +19,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Learnt:
-    """What came out of local training. ``steps`` is FedNova's |a|_1; the controls are SCAFFOLD's."""
+    """What came out of local training. ``steps`` is FedNova's |a|_1 where there is one; the controls are SCAFFOLD's."""
 
     weights: Arrays
     num_samples: int
-    steps: float
+    steps: float | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     control: Arrays | None = None
     control_change: Arrays | None = None

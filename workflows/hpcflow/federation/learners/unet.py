@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from hpcflow.errors import InputError
 from hpcflow.experiment.schema import Collaborator, Data
 from hpcflow.federation.client import Control, nova_steps
 from hpcflow.federation.learners import Arrays, Learnt
@@ -177,10 +176,6 @@ class UnetLearner:
         if name == HOLDOUT:
             return out
         kept = [index for index in range(len(subjects)) if index not in out]
-        if rules.partition.method in ("labels", "dirichlet"):
-            raise InputError(
-                f"federation.partition.method: subjects have no labels for {rules.partition.method}"
-            )
         dealt = deal(rules, [subjects[index] for index in kept], names)
         return tuple(kept[int(index)] for index in dealt[name])
 
@@ -194,16 +189,13 @@ class UnetLearner:
         for variable in self.steps.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
         self.steps.prepare(base, control)
-        epochs, rate = self.given["epochs"], self.given["learning_rate"]
+        # The rate that trains: with several ranks a multiple of the one that was said.
+        epochs, rate = self.given["epochs"], self.rates.at(0)
         for epoch in range((round - 1) * epochs + 1, round * epochs + 1):
             done = self.loop.train(epoch, self.rates)
         after, steps = arrays_of(self.model.variables), self.loop.steps_per_epoch * epochs
         momentum, mu = self.given["momentum"], self.given["mu"]
-        normaliser = (
-            float(steps)
-            if momentum and mu
-            else nova_steps(steps, momentum=momentum, mu=mu, learning_rate=rate)
-        )
+        normaliser = nova_steps(steps, momentum=momentum, mu=mu, learning_rate=rate)
         following, change = None, None
         if control is not None:
             from hpcflow.federation.client import scaffold_control

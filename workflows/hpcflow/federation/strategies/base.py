@@ -96,6 +96,24 @@ class Strategy:
         """How to make a block. ``distances`` (n, n) float64, squared, where asked for."""
         raise NotImplementedError
 
+    def statistics(self, updates: Contributions) -> Linear | None:
+        """How a block of moving statistics is made; None: as any other, where that is no more than a mean of them."""
+        return None
+
+
+def mean_of_statistics(updates: Contributions, by: By) -> Linear:
+    """The plain mean of moving statistics, see statistics.py. A late update, made from an older model than the newest
+    ones, is left out: two changes against different variances may add up to a negative one.
+    """
+    newest = max((update.info.round or 0 for update in updates), default=0)
+    weights = weights_by(updates, by)
+    return mean(
+        [
+            weight if (update.info.round or 0) == newest else 0
+            for update, weight in zip(updates, weights, strict=True)
+        ]
+    )
+
 
 def mean(weights: Sequence[Fraction | int]) -> Linear:
     """The weighted mean, with the weights as given: exact where they are integers below 2^29."""

@@ -16,6 +16,7 @@ from hpcflow.federation.strategies.base import (
     check,
     linear,
     mean,
+    mean_of_statistics,
     weights_by,
 )
 from hpcflow.federation.update import UpdateInfo
@@ -31,6 +32,10 @@ class FedAvg(Strategy):
     def recipe(self, updates: Contributions, distances: Floats | None, round: int) -> Linear:
         """Weights n_k / n."""
         return mean(weights_by(updates, self.by))
+
+    def statistics(self, updates: Contributions) -> Linear:
+        """Their plain mean."""
+        return mean_of_statistics(updates, self.by)
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,24 @@ class FedNova(Strategy):
         effective = sum((w * s for w, s in zip(weights, steps, strict=True)), Fraction(0)) / total
         return linear([w * effective / s for w, s in zip(weights, steps, strict=True)], total)
 
+    def statistics(self, updates: Contributions) -> Linear:
+        """Their plain mean."""
+        return mean_of_statistics(updates, self.by)
+
 
 @dataclass(frozen=True)
 class Scaffold(Strategy):
     """SCAFFOLD's server (Karimireddy et al. 2020, algorithm 1, lines 16 and 17): x += lr * mean Delta y,
-    c += |S| / N * mean Delta c. ``collaborators`` is N; 0 means all that there are take part.
+    c += the sum of Delta c / N. ``collaborators`` is N; 0 means all that there are take part.
+
+    As in the paper c is the plain mean of the clients' variates however x is weighted: only so it stays that mean when
+    a round asks some of them. Its fixed point is that of the plain mean too, which is why ``by`` begins with it.
     """
 
     name: ClassVar[str] = "scaffold"
     control: ClassVar[bool] = True
     deltas: ClassVar[bool] = True
-    by: By = "samples"
+    by: By = "uniform"
     learning_rate: float = 1.0
     collaborators: int = 0
 
@@ -106,5 +118,8 @@ class Scaffold(Strategy):
             raise InputError(
                 f"scaffold: {len(updates)} updates of {number} collaborators (say how many there are)"
             )
-        plain = mean(weights_by(updates, self.by))
-        return Linear(plain.coefficients, plain.divisor * number / len(updates))
+        return linear([1] * len(updates), Fraction(number))
+
+    def statistics(self, updates: Contributions) -> Linear:
+        """Their plain mean."""
+        return mean_of_statistics(updates, self.by)

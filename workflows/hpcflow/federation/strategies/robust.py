@@ -135,10 +135,22 @@ def nearest_to_median(rows: NDArray[Any], number: int) -> Floats:
     return total / number
 
 
+def spread(distances: Floats) -> float:
+    """How far apart updates are: the median over updates of the median distance to the others, which a minority cannot
+    move; where most are the same, the largest distance. ``distances`` are squared.
+    """
+    number = len(distances)
+    if number < 2:
+        return 0.0
+    others = np.sqrt(distances[~np.eye(number, dtype=bool)]).reshape(number, number - 1)
+    return float(np.median(np.median(others, axis=1))) or float(others.max())
+
+
 @dataclass(frozen=True)
 class GeometricMedian(Strategy):
     """The point with the least weighted sum of distances to the updates, by the smoothed Weiszfeld algorithm
-    (Pillutla et al. 2022, algorithm 2).
+    (Pillutla et al. 2022, algorithm 2). ``smoothing`` is its nu as a share of how far apart the updates are, so that
+    small updates are treated as large ones are.
 
     Every iterate is a mean of the updates with weights beta, and its squared distance to update i is
     (D beta)_i - beta' D beta / 2 where D holds the squared distances between updates: the iterations need no
@@ -163,14 +175,17 @@ class GeometricMedian(Strategy):
         )
 
     def recipe(self, updates: Contributions, distances: Floats | None, round: int) -> Linear:
-        """Weights alpha_i / max(smoothing, distance to the iterate), normalised, until they stand still."""
+        """Weights alpha_i / max(nu, distance to the iterate), normalised, until they stand still."""
         assert distances is not None
         alpha = np.array([float(weight) for weight in weights_by(updates, self.by)])
         alpha = alpha / alpha.sum()
         beta = alpha
+        least = self.smoothing * spread(distances)
+        if not least:
+            return mean(weights_by(updates, self.by))  # they are all the same
         for _ in range(self.iterations):
             reach = np.sqrt(np.maximum(distances @ beta - 0.5 * (beta @ distances @ beta), 0.0))
-            following = alpha / np.maximum(reach, self.smoothing)
+            following = alpha / np.maximum(reach, least)
             following = following / following.sum()
             moved, beta = float(np.abs(following - beta).max()), following
             if moved <= self.tolerance:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcflow.errors import InputError
+from hpcflow.errors import InputError, RunError
 from hpcflow.federation.numbers import Floats
 from hpcflow.federation.strategies.base import Called, Contributions, Strategy
 from hpcflow.federation.update import UpdateInfo
@@ -56,8 +56,13 @@ class User(Strategy):
                 for update, row, share in zip(updates, rows, shares, strict=True)
             ]
             given = {"local_tensors": local, "tensor_name": tensor, "fl_round": round, "offset": offset}
-            value = function(**{key: given[key] for key in given if key in takes}, **self.options)
-            result = np.asarray(value, np.float64)
+            try:
+                value = function(**{key: given[key] for key in given if key in takes}, **self.options)
+                result = np.asarray(value, np.float64)
+            except Exception as error:
+                # Whatever it raises, it is the user's to mend: where, and what.
+                what = f"{type(error).__name__}: {error}"
+                raise RunError(f"user: {self.function} failed on the tensor {tensor}: {what}") from error
             if result.shape != rows.shape[1:]:
                 raise InputError(
                     f"{self.function} returned the shape {list(result.shape)} for a block of "

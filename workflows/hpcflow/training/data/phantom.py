@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,8 +53,8 @@ class PhantomSpec:
     variation. tumour_radius: smallest and largest mean radius of a tumour (edema included) as a fraction of
     the shortest edge. contrast: 1 = the full contrast of tumour against white matter, 0 = none. noise:
     standard deviation of each Rician channel relative to white matter. bias: strength of the smooth intensity
-    field of the coil. spacing_mm: voxel size written to the NIfTI header. tumours: False makes healthy
-    brains.
+    field of the coil. spacing_mm: voxel size written to the NIfTI header. tumour_rate: share of the subjects
+    that have a tumour, evenly spread over the set; 0 makes healthy brains.
     """
 
     shape: tuple[int, int, int] = (64, 64, 48)
@@ -63,7 +64,7 @@ class PhantomSpec:
     noise: float = 0.06
     bias: float = 0.25
     spacing_mm: tuple[float, float, float] = field(default=(1.0, 1.0, 1.0))
-    tumours: bool = True
+    tumour_rate: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.shape) < 8:
@@ -71,6 +72,16 @@ class PhantomSpec:
             raise InputError(f"a phantom of {shape} voxels is too small (8 an edge at least)")
         if not 0 < self.tumour_radius[0] <= self.tumour_radius[1] < 0.5:
             raise InputError("tumour_radius must be two rising fractions between 0 and 0.5")
+        if not 0 <= self.tumour_rate <= 1:
+            raise InputError(f"tumour_rate is {self.tumour_rate:g} (a share from 0 to 1)")
+        if not 0 <= self.contrast <= 2:
+            raise InputError(f"contrast is {self.contrast:g} (from 0, none, to 2; 1 is a usual scanner's)")
+
+    def has_tumour(self, index: int) -> bool:
+        """Whether subject ``index`` of a set has one: of the first n subjects n times the rate have, rounded down."""
+        # 10 * 0.3 and the like may end a hair below the whole number that is meant.
+        before, after = (math.floor(number * self.tumour_rate + 1e-9) for number in (index, index + 1))
+        return after > before
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int, int], modes: int = 4) -> Volume:
@@ -140,7 +151,7 @@ def phantom(spec: PhantomSpec, seed: int, index: int) -> tuple[NDArray[np.int16]
         ventricles |= ((x - centre) / (0.09 * half[0])) ** 2 + ((y - shift[1]) / (0.34 * half[1])) ** 2 + (
             (z - shift[2]) / (0.22 * half[2])
         ) ** 2 < 1
-    labels = _tumour(rng, spec, depth < 0.62) if spec.tumours else np.zeros(spec.shape, np.uint8)
+    labels = _tumour(rng, spec, depth < 0.62) if spec.has_tumour(index) else np.zeros(spec.shape, np.uint8)
     labels[~brain] = 0
     return _render(rng, spec, tissue, ventricles, labels), labels
 
@@ -223,5 +234,17 @@ def _dataset_json(training: list[dict[str, str]], spec: PhantomSpec, seed: int) 
         "numTest": 0,
         "training": training,
         "test": [],
-        "phantom": {"shape": list(spec.shape), "seed": seed, "contrast": spec.contrast, "noise": spec.noise},
+        "phantom": {
+            "shape": list(spec.shape),
+            "seed": seed,
+            "contrast": spec.contrast,
+            "noise": spec.noise,
+            **_tumours(spec),
+        },
     }
+
+
+def _tumours(spec: PhantomSpec) -> dict[str, Any]:
+    """The tumours' statistics, where they are not the usual ones: the usual set's bytes are older than the choice."""
+    said = {"tumour_radius": spec.tumour_radius, "tumour_rate": spec.tumour_rate}
+    return {key: value for key, value in said.items() if value != getattr(PhantomSpec, key)}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hpcflow.errors import InputError
 from hpcflow.experiment.schema import Data, Phantom
@@ -34,12 +35,23 @@ def ensure_phantoms(
     folder = source_folder(data, named, cache)
     if not named and data.phantom is not None and not (folder / "dataset.json").exists():
         with publishing_directory(folder) as temporary:
-            spec = PhantomSpec(shape=data.phantom.shape)
-            write_phantoms(temporary, data.phantom.subjects, spec, data.phantom.seed, progress)
+            said = data.phantom
+            spec = PhantomSpec(
+                shape=said.shape,
+                contrast=said.contrast,
+                tumour_radius=said.tumour_radius,
+                tumour_rate=said.tumour_rate,
+            )
+            write_phantoms(temporary, said.subjects, spec, said.seed, progress)
     return folder
 
 
 def _digest(phantom: Phantom) -> str:
     # The leading number is the phantoms' own version: raise it when write_phantoms changes their bytes.
-    parts = [1, phantom.subjects, list(phantom.shape), phantom.seed]
+    parts: list[Any] = [1, phantom.subjects, list(phantom.shape), phantom.seed]
+    # What looks as it does by default is not named: sets that were made before there was a choice are still found.
+    looks = phantom.model_dump(
+        mode="json", include={"contrast", "tumour_radius", "tumour_rate"}, exclude_defaults=True
+    )
+    parts += [looks] if looks else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
