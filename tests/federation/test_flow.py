@@ -1,10 +1,14 @@
 """`flow: federated` by the command: three executions, two engines, one model; quorum, failures, resume, window."""
 
+import contextlib
 import csv
 import json
 import os
 import signal
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
@@ -14,11 +18,14 @@ import pytest
 from cluster import Cluster
 from commands import hpcflow
 from federation.federations import BOWL, about, chunk, model, sets, status, submit
+from hpcflow.federation.cast import queued_tasks
+from hpcflow.federation.conclusion import conclude
+from hpcflow.federation.plan import plan_of
 from hpcflow.federation.tensorfile import publish_tensors
 
 DIGITS = BOWL.replace("model: {name: bowl, parameters: 5000}", "model: {name: digits, width: 4}")
 STRATEGIES = {
-    "fedavg": sets(),
+    "fedavg": sets(partition="{method: sizes, sizes: [1, 2, 3]}"),
     "scaffold": sets(strategy="scaffold", participation__fraction=0.6),
     "fedadam": sets(strategy="fedadam", client__optimizer="momentum", seed=7),
 }
@@ -43,6 +50,7 @@ def test_three_executions_end_in_the_same_bytes(strategy: str, tmp_path: Path) -
         told = status(run)
         assert [item["state"] for item in told] == ["committed"] * 4
         assert told[3]["aggregated"]["accuracy"] > told[0]["aggregated"]["accuracy"]
+        assert told[3]["aggregated"]["accuracy"] == pytest.approx(_by_samples(run, 3, "accuracy"))
     rows = list(csv.DictReader((runs["chained"] / "results.csv").open()))
     asked = {row["collaborator"]: row for row in rows if row["job"] == "r0003-train"}
     for name, item in about(runs["chained"], 3)["accepted"].items():
@@ -101,6 +109,97 @@ def test_quorum_a_failure_and_a_straggler_on_slurm(cluster: Cluster, tmp_path: P
 
 
 @pytest.mark.slurm
+def test_an_update_that_is_no_use_completes_no_quorum(cluster: Cluster, tmp_path: Path) -> None:
+    """Quorum 2 of 3. North's update is truncated: in round 1 before the quorum is complete, which then needs west; in
+    round 2 after that, so that the aggregation begins with too few and waits for west.
+    """
+    cluster.cancel_all()
+    rules = sets(rounds=2, stragglers="{policy: quorum, quorum: 0.5, minimum: 2}")
+    run = submit(tmp_path, *rules, "--set", "resources.extra=[--hold]", env=cluster.env, wait=False)
+    first, second = chunk(run, "r0001-train"), chunk(run, "r0002-train")
+    merging = chunk(run, "r0002-aggregate")
+    for job in ("begin", "r0001-aggregate"):
+        cluster.run("scontrol", "release", chunk(run, job))
+    _release(cluster, f"{first}_0")
+    _until(lambda: _ended(run, "r0001-train", 0))
+    _truncate(run / "rounds/0001/updates/north.safetensors")
+    _release(cluster, f"{first}_1")
+    _until(lambda: _ended(run, "r0001-train", 1))
+    waits = cluster.run("squeue", "--noheader", "--format=%t", "--jobs", chunk(run, "r0001-aggregate"))
+    assert waits.stdout.strip() == "PD"
+    _release(cluster, f"{first}_2")
+    _until(lambda: (run / "rounds/0001/manifest.json").exists())
+    assert set(about(run, 1)["accepted"]) == {"south", "west"}
+    assert "truncated" in about(run, 1)["refused"]["north"]
+    _release(cluster, f"{second}_0", f"{second}_1")
+    _until(lambda: _ended(run, "r0002-train", 0) and _ended(run, "r0002-train", 1))
+    _truncate(run / "rounds/0002/updates/north.safetensors")
+    _release(cluster, merging)
+    log = run / "jobs/r0002-aggregate/out.log"
+    _until(lambda: log.exists() and "too few updates can be used: waits for west" in log.read_text())
+    _release(cluster, f"{second}_2", *([chunk(run, "r0002-evaluate")]))
+    watched = hpcflow("watch", run, env=cluster.env, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert set(about(run, 2)["accepted"]) == {"south", "west"}
+    assert "truncated" in about(run, 2)["refused"]["north"]
+    assert "already finished" not in "".join(path.read_text() for path in run.rglob("out.log"))
+
+
+@pytest.mark.slurm
+def test_a_cutoff_counts_from_the_beginning_of_the_round(cluster: Cluster, tmp_path: Path) -> None:
+    """West's job waits in the queue beyond it."""
+    cluster.cancel_all()
+    rules = sets(rounds=1, stragglers="{policy: cutoff, after: '00:00:08', minimum: 2}")
+    run = submit(tmp_path, *rules, "--set", "resources.extra=[--hold]", env=cluster.env, wait=False)
+    first = chunk(run, "r0001-train")
+    _release(cluster, *(chunk(run, job) for job in ("r0001-aggregate", "r0001-evaluate", "begin")))
+    _release(cluster, f"{first}_0", f"{first}_1")
+    watched = hpcflow("watch", run, env=cluster.env, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    said = about(run, 1)
+    assert (set(said["accepted"]), said["late"]) == ({"north", "south"}, ["west"])
+    begun = json.loads((run / "jobs/begin/record.json").read_text())["ended"]
+    merged = json.loads((run / "jobs/r0001-aggregate/record.json").read_text())["started"]
+    assert 6 < merged - begun < 30
+    assert cluster.run("squeue", "--me", "--noheader").stdout == ""
+
+
+@pytest.mark.slurm
+def test_a_chain_that_cannot_be_extended_goes_on_once_it_can(cluster: Cluster, tmp_path: Path) -> None:
+    """The partition takes no jobs when round 1 is committed, and does again before round 2 is."""
+    cluster.cancel_all()
+    whole = submit(tmp_path / "whole", "--engine", "local", *sets(execution="inprocess", rounds=4))
+    run = submit(tmp_path / "w", *sets(rounds=4, window=2), env=cluster.env, wait=False)
+    state = {"XDG_STATE_HOME": str(tmp_path / "w/state"), **cluster.env}
+    held = chunk(run, "r0002-aggregate")
+    try:
+        cluster.run("scontrol", "update", "PartitionName=cpu", "State=DRAIN")
+        cluster.run("scontrol", "hold", held)
+        _until(lambda: (run / "unextended.json").exists() and _ended(run, "r0001-aggregate"))
+        told = hpcflow("status", run, env=state)
+        assert "could not be extended after round 1" in told.stdout
+        assert "the next aggregation tries again" in told.stdout
+        assert "could not be extended after round 1" in hpcflow("fed", "status", run, env=state).stdout
+    finally:
+        cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+    _release(cluster, held)
+    watched = hpcflow("watch", run, env=state, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert model(run, 4) == model(whole, 4)
+    assert not (run / "unextended.json").exists()
+
+
+def test_a_minimum_above_the_quorum_is_waited_for_and_nobody_is_lost(tmp_path: Path) -> None:
+    """Workers whose start takes longer than a round are late again and again."""
+    rules = sets(collaborators=5, rounds=25, execution="allocation", participation__minimum=4)
+    run = submit(tmp_path, "--engine", "local", *rules, *sets(stragglers="{policy: quorum, quorum: 0.4}"))
+    for number in range(1, 26):
+        said = about(run, number)
+        assert len(said["accepted"]) >= 4
+        assert said["refused"] == {}
+
+
+@pytest.mark.slurm
 def test_a_late_update_is_used_in_the_next_round_with_less_weight(cluster: Cluster, tmp_path: Path) -> None:
     cluster.cancel_all()
     late = "{policy: quorum, quorum: 0.5, minimum: 2, late: next, staleness: 1.0}"
@@ -151,12 +250,23 @@ def test_below_the_minimum_the_run_stops_and_can_be_resumed(execution: str, tmp_
     assert set(told[2]["refused"]) == {"north", "south", "west"}
     assert "FileExistsError" in told[2]["refused"]["north"]
     (run / "rounds/0002/updates").unlink()
+    (run / "rounds/0002/updates").mkdir()
+    # Of a client that was killed as it wrote.
+    (left := run / "rounds/0002/updates/.north.safetensors.n1.17.0a0b0c0d.tmp").write_bytes(b"half")
     resumed = hpcflow("resume", run, "--wait", env=state, timeout=300)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "goes on with round 2 of 3" in resumed.stdout
     assert model(run, 3) == model(whole, 3)
     again = hpcflow("resume", run, env=state)
     assert "has committed all 3 rounds" in again.stdout
+    assert not left.exists()
+    (run / "rounds/0002/manifest.json").write_text("{")
+    assert [item["state"].partition(":")[0] for item in status(run)] == [
+        "committed",
+        "committed",
+        "damaged",
+        "committed",
+    ]
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("slurm", marks=pytest.mark.slurm)])
@@ -173,8 +283,18 @@ def test_a_window_extends_itself_and_never_holds_more(
     run = submit(tmp_path / "w", "--engine", engine, *sets(rounds=rounds, window=2), env=env, wait=False)
     first = json.loads((run / "graph.json").read_text())["jobs"]
     assert [job["name"] for job in first][-1] == "r0002-aggregate"
-    watched = hpcflow("watch", run, env=env, timeout=300)
+    state = {"XDG_STATE_HOME": str(tmp_path / "w/state"), **env}
+    with _counting(run, env) as counts:
+        watched = hpcflow("watch", run, env=state, timeout=300)
     assert watched.returncode == 0, watched.stdout + watched.stderr
+    plan = plan_of(run)
+    # An aggregation that queues one more round is there still.
+    assert (
+        max(counts, default=0)
+        <= queued_tasks(plan, 2)
+        < sum(len(plan.participants(n)) + 1 for n in range(1, 6))
+    )
+    assert engine == "local" or max(counts) > queued_tasks(plan, 1)
     jobs = [job["name"] for job in json.loads((run / "graph.json").read_text())["jobs"]]
     assert jobs[-1] == "r0005-evaluate"
     assert model(run, rounds) == model(whole, rounds)
@@ -209,9 +329,6 @@ def test_a_damaged_update_is_refused_and_the_others_go_on(tmp_path: Path) -> Non
     for damage, reason in ((whole[:-100], "truncated"), (whole[:-4] + b"\xff" * 4, "corrupt")):
         update.write_bytes(damage)
         (run / "rounds/0001/manifest.json").unlink()
-        from hpcflow.federation.conclusion import conclude
-        from hpcflow.federation.plan import plan_of
-
         conclude(plan_of(run), 1)
         said = about(run, 1)
         assert set(said["accepted"]) == {"south", "west"}
@@ -239,12 +356,15 @@ def test_tensors_and_pruning(tmp_path: Path) -> None:
     narrow = json.loads(hpcflow("fed", "show", run, "w", "--round", "1", "--json", env=state).stdout)
     assert (narrow["type"], narrow["values"], narrow["max"]) == ("BF16", [1.5, -0.25, 3.0], 3.0)
     assert hpcflow("fed", "show", run, "none", "--round", "1", env=state).returncode == 0
+    (left := run / "rounds/0001/times/.north.json.n1.17.0a0b0c0d.tmp").write_bytes(b"half")
+    os.utime(left, (0, 0))
     before = hpcflow("fed", "prune", run, "--dry-run", "--json", env=state)
     assert hpcflow("fed", "prune", run, env=state).returncode == 0
     kept = sorted(str(path.relative_to(run / "rounds")) for path in run.glob("rounds/*/model.safetensors"))
     assert kept == [f"{number:04d}/model.safetensors" for number in (0, 4, 5)]
     assert {path.parents[1].name for path in run.glob("rounds/*/updates/*")} == {"0004", "0005"}
-    assert len(json.loads(before.stdout)["files"]) == 3 + 9
+    assert len(json.loads(before.stdout)["files"]) == 3 + 9 + 1
+    assert not left.exists()
     gone = hpcflow("fed", "show", run, "w", "--round", "2", env=state)
     assert gone.returncode == 2
     assert "No such file" in gone.stderr
@@ -326,6 +446,55 @@ def test_what_cannot_be_is_refused_at_its_key(
     assert result.returncode == 2
     assert f" {place}: " in result.stdout + result.stderr
     assert sentence in result.stdout + result.stderr
+
+
+def _release(cluster: Cluster, *jobs: str) -> None:
+    for job in jobs:
+        cluster.run("scontrol", "release", job)
+
+
+def _ended(run: Path, job: str, task: int | None = None) -> bool:
+    folder = run / "jobs" / job
+    record = (folder if task is None else folder / f"{task:04d}") / "record.json"
+    return record.exists() and json.loads(record.read_text())["ended"] is not None
+
+
+def _truncate(update: Path) -> None:
+    update.write_bytes(update.read_bytes()[:-100])
+
+
+def _by_samples(run: Path, round: int, metric: str) -> float:
+    """The mean of a metric of the last aggregate over all collaborators, weighted by their samples."""
+    told = [about(run, number)["accepted"] for number in range(1, round + 1)]
+    samples = {name: item["samples"] for accepted in told for name, item in accepted.items()}
+    found = {
+        name: json.loads((run / f"rounds/{round:04d}/evaluation/{name}.json").read_text())["metrics"][metric]
+        for name in samples
+    }
+    return sum(found[name] * samples[name] for name in samples) / sum(samples.values())
+
+
+@contextlib.contextmanager
+def _counting(run: Path, env: dict[str, str]) -> Iterator[list[int]]:
+    """The number of the run's tasks in Slurm's queue, looked at every half second; none without a cluster."""
+    counts: list[int] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            words = ["squeue", "--me", "--array", "--noheader", "--format=%Z"]
+            said = subprocess.run(words, env=env, capture_output=True, text=True, check=True).stdout
+            counts.append(said.splitlines().count(str(run)))
+
+    thread = threading.Thread(target=look, daemon=True)
+    if env:
+        thread.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        if env:
+            thread.join()
 
 
 def _until(condition: object, seconds: float = 120) -> None:

@@ -175,7 +175,6 @@ def test_all_launchers_are_refused_what_would_name_guessed_ids() -> None:
     asked = ["map", "--topology", "2x4x2", "--ranks-per-socket", "1", "--reserve", "1", "--all-launchers"]
     document = json.loads(hpcflow(*asked, "--json").stdout)
     assert "does not tell the CPU ids" in document["launchers"]["srun"]["refused"]
-    assert "note: srun: the masks name CPU ids" in hpcflow(*asked).stderr
 
 
 def test_validate_asks_a_place_that_is_named(tmp_path: Path) -> None:

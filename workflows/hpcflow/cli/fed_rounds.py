@@ -63,6 +63,7 @@ def status(
 ) -> None:
     """Show each round: who took part, who was refused and why, metrics, storage."""
     from hpcflow.cli.table import Column, Table, print_json, print_table
+    from hpcflow.engines.notes import unextended
     from hpcflow.federation.history import history
     from hpcflow.jobs.registry import find
 
@@ -71,11 +72,15 @@ def status(
     told = history(plan)
     if json:
         document = {"run": found.name, "path": str(plan.run.path), "rounds": plan.rounds}
-        print_json({**document, "told": [vars(item) for item in told]})
+        print_json({**document, "note": unextended(found), "told": [vars(item) for item in told]})
         return
     done = max((item.round for item in told if item.state == "committed"), default=0)
     size = sum(item.bytes for item in told)
-    print(f"{found.name}: {done} of {plan.rounds} rounds committed, {_mib(size)} MiB\n{plan.run.path}\n")
+    print(f"{found.name}: {done} of {plan.rounds} rounds committed, {_size(size)}\n{plan.run.path}\n")
+    if said := unextended(found):
+        print(
+            f"{said} (the next aggregation tries again; where none is left, `hpcflow resume {found.name}`)\n"
+        )
     rows = [_row(item) for item in told]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     order = [key for key in keys if key not in ("REFUSED", "LATE", "STATE")]
@@ -103,15 +108,15 @@ def _row(item: Any) -> dict[str, Any]:
         if len(item.took_part) < 8
         else f"{len(item.took_part)} of them",
         **metrics,
-        "MIB": _mib(item.bytes),
+        "SIZE": _size(item.bytes),
         "STATE": item.state + waited,
         "LATE": ", ".join(late),
         "REFUSED": "; ".join(f"{name}: {why}" for name, why in item.refused.items()),
     }
 
 
-def _mib(size: int) -> str:
-    return f"{size / 2**20:.1f}"
+def _size(size: int) -> str:
+    return f"{size / 2**10:.1f} KiB" if size < 2**20 else f"{size / 2**20:.1f} MiB"
 
 
 def show(
@@ -225,4 +230,4 @@ def prune(
         print_json({"run": found.name, "files": files, "bytes": chosen.bytes, "removed": not dry_run})
         return
     verb = "would be removed" if dry_run else "removed"
-    print(f"{found.name}: {len(chosen.files)} files of {_mib(chosen.bytes)} MiB {verb}")
+    print(f"{found.name}: {len(chosen.files)} files of {_size(chosen.bytes)} {verb}")

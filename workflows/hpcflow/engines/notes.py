@@ -47,6 +47,15 @@ def write(run: RunDir, notes: Notes) -> None:
     publish_json(run.queue, asdict(notes))
 
 
+def unextended(run: RunDir) -> str:
+    """That a federation's next rounds could not be queued, and why, in a sentence; empty where they could."""
+    try:
+        said = json.loads(run.unextended.read_bytes())
+        return f"the chain could not be extended after round {said['round']}: {said['reason']}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
 @contextlib.contextmanager
 def claimed(run: RunDir) -> Iterator[None]:
     """Only one process at a time queues more of a run: two would queue the same tasks.

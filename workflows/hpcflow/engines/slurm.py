@@ -122,7 +122,9 @@ class SlurmEngine:
             for name in {status.job for status in again}:
                 run.job(name).cancelled.unlink(missing_ok=True)
             queue = _queue(run, run.graph, notes.read(run), current, lost_nodes(again))
-            return queue.put(_by_job(again))
+            number = queue.put(_by_job(again))
+            run.unextended.unlink(missing_ok=True)
+            return number
 
     @staticmethod
     def chunks(where: JobDir) -> list[Chunk]:
@@ -172,10 +174,14 @@ class SlurmEngine:
             )
         return result
 
-    @staticmethod
-    def _unqueued(run: RunDir, seen: Mapping[tuple[str, int | None], Seen]) -> Seen:
+    def _unqueued(self, run: RunDir, seen: Mapping[tuple[str, int | None], Seen]) -> Seen:
         """How tasks stand that were never queued."""
         said = notes.read(run)
+        if refused := notes.unextended(run):
+            states = (seen.get(key, Seen(None)).state for where in run for key in self._keys(where) if key)
+            if any(state and state.active for state in states):
+                return Seen(State.WAITING, f"{refused} (the next aggregation tries again)")
+            return Seen(State.CANCELLED, f"{refused} (`hpcflow resume {run.name}`)")
         if not said.left:
             return Seen(State.CANCELLED, "was never queued")
         more_job = seen.get((said.more, None), Seen(None)) if said.more else Seen(None)

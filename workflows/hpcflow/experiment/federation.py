@@ -60,7 +60,8 @@ class Stragglers(Section):
     quorum: Share = Field(0.5, description="Share of those asked that makes a quorum.")
     minimum: Count = Field(1, description="A quorum has at least so many; so has a cut-off.")
     after: Time | None = Field(
-        None, description="Cut-off: time limit of a collaborator's job, counted from its start."
+        None,
+        description="Cut-off, counted from the beginning of the round; the time limit of a collaborator's job too.",
     )
     late: Literal["cancel", "next"] = Field(
         "cancel", description="End late jobs, or use their updates in the next round."
@@ -200,11 +201,12 @@ def selected(rules: FederationRules, number: int) -> int:
 
 
 def quorum(rules: FederationRules, number: int) -> int:
-    """How many reports release the aggregation of a round that asks ``number``."""
+    """How many usable updates release the aggregation of a round that asks ``number``; never fewer than it needs."""
     late = rules.stragglers
     if late.policy != "quorum":
         return number
-    return min(number, max(late.minimum, math.ceil(late.quorum * number - 1e-9)))
+    share = math.ceil(late.quorum * number - 1e-9)
+    return min(number, max(late.minimum, rules.participation.minimum or 1, share))
 
 
 def needed(rules: FederationRules, number: int) -> int:

@@ -9,12 +9,13 @@ about 200.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +25,14 @@ from hpcflow.federation.cast import evaluated
 from hpcflow.federation.conclusion import conclude
 from hpcflow.federation.contribution import Contribution
 from hpcflow.federation.plan import HOLDOUT
+from hpcflow.federation.quorum import Quorum
 
 FIRST_S, SHARE, LONGEST_S = 0.002, 0.02, 0.25
 STOP_S = 20.0
-# A worker that is ended by a signal every time it begins has used up its chances.
-MOST_STARTS = 5
+# A worker that ends so often, with no update in between, has used up its chances.
+MOST_CRASHES = 5
+# A new worker may need so long to begin (TensorFlow), however short the rounds are.
+LONG_BEGIN_S = 120.0
 
 
 def looks() -> Iterator[None]:
@@ -45,7 +49,8 @@ class Workers:
 
     here: job.Here
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    starts: dict[str, int] = field(default_factory=dict)
+    crashes: dict[str, int] = field(default_factory=dict)  # since the last update
+    since: dict[str, float] = field(default_factory=dict)  # when it began, or made its last update
 
     def start(self, name: str) -> None:
         """Start the worker of ``name``, as a step of its own under Slurm."""
@@ -57,18 +62,33 @@ class Workers:
             # srun of 22.05 does not read SLURM_CPUS_PER_TASK.
             step = ["srun", "--exact", "--nodes=1", "--ntasks=1", f"--cpus-per-task={cores}", "--input=none"]
             argv = [*step, "--kill-on-bad-exit=0", *argv]
-        self.starts[name] = self.starts.get(name, 0) + 1
+        self.since[name] = time.monotonic()
         self.running[name] = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
-    def ended(self, name: str) -> int | None:
-        """The exit code of a worker that runs no more."""
+    def note_updates(self, names: Sequence[str]) -> None:
+        """Whoever made an update is well."""
+        for name in names:
+            self.since[name] = time.monotonic()
+            self.crashes.pop(name, None)
+
+    def ended(self, name: str) -> str | None:
+        """How a worker ended, in words; None while it runs."""
         process = self.running.get(name)
-        return -1 if process is None else process.poll()
+        if process is None:
+            return f"its worker ended {MOST_CRASHES} times without an update (see the log of {self.here.job})"
+        code = process.poll()
+        return None if code is None else f"its worker ended with {code}"
 
     def replace(self, name: str) -> None:
-        """Start a worker anew, unless it has had its chances."""
+        """Start a worker anew."""
         self.stop(name)
-        if self.starts.get(name, 0) < MOST_STARTS:
+        self.start(name)
+
+    def revive(self, name: str) -> None:
+        """Start a worker anew that ended by itself, unless it has had its chances."""
+        self.stop(name)
+        self.crashes[name] = self.crashes.get(name, 0) + 1
+        if self.crashes[name] < MOST_CRASHES:
             self.start(name)
 
     def stop(self, *names: str) -> None:
@@ -96,11 +116,10 @@ def learn(here: job.Here) -> None:
         wait(workers, lambda: rounds.manifest(plan, 0) is not None, next(iter(plan.members)))
         for round in range(max(1, rounds.last_committed(plan) + 1), plan.rules.rounds + 1):
             wait_for_quorum(workers, round)
-            conclude(plan, round)
+            conclude(plan, round, another=functools.partial(wait_for_another, workers, round))
             print(f"round {round}: committed: {job.summary(plan, round)}", flush=True)
-            done = rounds.manifest(plan, round)
-            late = done.about["late"] if done else []
-            for name in late if plan.rules.stragglers.late == "cancel" else []:
+            workers.note_updates(rounds.answered(plan, round)[0])
+            for name in hopeless(workers, round):
                 workers.replace(name)
         for name in [*plan.members, *held]:
             if name in evaluated(plan, plan.rules.rounds) and name in workers.running:
@@ -118,28 +137,52 @@ def wait(workers: Workers, done: Callable[[], bool], name: str) -> None:
     for _ in looks():
         if done():
             return
-        code = workers.ended(name)
-        if code is not None and not done():
-            raise RunError(
-                f"the worker of {name} ended with {code} before the first round (see the log above)"
-            )
+        how = workers.ended(name)
+        if how is not None and not done():
+            raise RunError(f"{name}: {how}, before the first round (see the log above)")
 
 
 def wait_for_quorum(workers: Workers, round: int) -> None:
-    """Until enough have answered. Whose worker has ended is recorded as failed, and gets a new one for the next
-    round.
-    """
-    plan = workers.here.plan
+    """Until enough have answered."""
+    quorum = Quorum(workers.here.plan, round)
     for _ in looks():
-        updates, failed = rounds.answered(plan, round)
-        asked = plan.participants(round)
-        if len(updates) >= plan.quorum(round) or len(updates) + len(failed) == len(asked):
+        if quorum.complete():
             return
-        for name in set(asked) - {*updates, *failed}:
-            code = workers.ended(name)
-            if code is not None and name not in rounds.answered(plan, round)[0]:
-                rounds.fail(plan, round, name, f"its worker ended with {code}")
-                workers.replace(name)
+        note_ends(workers, round)
+
+
+def wait_for_another(workers: Workers, round: int, late: Sequence[str]) -> bool:
+    """Until one of ``late`` has answered; False where there are none. Updates of the others proved no use."""
+    for _ in looks() if late else ():
+        note_ends(workers, round)
+        updates, failed = rounds.answered(workers.here.plan, round)
+        if set(late) & {*updates, *failed}:
+            return True
+    return False
+
+
+def note_ends(workers: Workers, round: int) -> None:
+    """Whose worker has ended is recorded as failed, and gets a new one for the next round."""
+    plan = workers.here.plan
+    updates, failed = rounds.answered(plan, round)
+    for name in set(plan.participants(round)) - {*updates, *failed}:
+        how = workers.ended(name)
+        if how is not None and name not in rounds.answered(plan, round)[0]:
+            rounds.fail(plan, round, name, how)
+            workers.revive(name)
+
+
+def hopeless(workers: Workers, round: int) -> list[str]:
+    """Who was late in ``round`` and is at work on the round before it still: it would go on with what nobody uses. One
+    that is late by less than a round, or has hardly begun, is there again before another worker would be.
+    """
+    plan, now = workers.here.plan, time.monotonic()
+    if plan.rules.stragglers.late == "next" or round < 2:
+        return []
+    there, _ = rounds.answered(plan, round - 1)
+    found = [rounds.manifest(plan, number) for number in (round - 1, round)]
+    late = set.intersection(*(set(one.about["late"]) if one else set() for one in found)) - set(there)
+    return [name for name in plan.members if name in late and now - workers.since[name] > LONG_BEGIN_S]
 
 
 def work(here: job.Here) -> None:

@@ -7,7 +7,7 @@ moment and begun again it commits the same model from the same updates.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,24 @@ class Answers:
     earlier: Mapping[str, int] = field(default_factory=dict)  # of late updates of earlier rounds: which
 
 
-def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: float | None = 0.0) -> bool:
+def nobody(_late: Sequence[str]) -> bool:
+    """Of those who are late: none will answer."""
+    return False
+
+
+def conclude(
+    plan: Plan,
+    round: int,
+    ranks: Ranks | None = None,
+    *,
+    patience_s: float | None = 0.0,
+    another: Callable[[Sequence[str]], bool] = nobody,
+) -> bool:
     """Commit ``round``; False where it is committed already. Raises RunError when too few updates can be used: the
     run stops there and can be resumed.
+
+    Before that ``another`` is asked, on rank 0, about those who have not answered: it waits until one of them has and
+    says True, or says False because none will.
     """
     ranks = ranks or Alone()
     begun = time.time()
@@ -56,7 +71,6 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
         remove_leftovers(where.path, 0.0, time.time())  # of an aggregation that was killed
         size, readers = base.where.model.stat().st_size, len(plan.participants(round))
         striped = stripes.prepare(where.path, size, readers, plan.experiment.storage.stripes).to_json()
-    answers: Answers = ranks.share(collect(plan, round, base) if ranks.rank == 0 else None)[0]
     state = base.where.state
     keeps = bool(strategy.server or strategy.control)
     files = Files(
@@ -65,22 +79,27 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
         state if keeps and ranks.share(state.exists())[0] else None,
         where.state if keeps else None,
     )
-    try:
-        done = aggregate(
-            answers.updates,
-            strategy,
-            files,
-            round=round,
-            minimum=plan.needed(round),
-            digest=True,
-            ranks=ranks,
-            patience_s=patience_s,
-        )
-    except TooFew as error:
-        refused = {**answers.refused, **_refused(error.refused)}
-        if ranks.rank == 0:
-            _stop(plan, round, answers, refused)
-        raise RunError(_why(plan, round, answers, refused)) from None
+    while True:
+        answers: Answers = ranks.share(collect(plan, round, base) if ranks.rank == 0 else None)[0]
+        try:
+            done = aggregate(
+                answers.updates,
+                strategy,
+                files,
+                round=round,
+                minimum=plan.needed(round),
+                digest=True,
+                ranks=ranks,
+                patience_s=patience_s,
+            )
+            break
+        except TooFew as error:
+            if ranks.share(ranks.rank == 0 and another(answers.late))[0]:
+                continue
+            refused = {**answers.refused, **_refused(error.refused)}
+            if ranks.rank == 0:
+                _stop(plan, round, answers, refused)
+            raise RunError(_why(plan, round, answers, refused)) from None
     if ranks.rank == 0:
         refused = {**answers.refused, **_refused(done.refused)}
         about = _about(plan, round, base, strategy, answers, refused)
@@ -89,6 +108,7 @@ def conclude(plan: Plan, round: int, ranks: Ranks | None = None, *, patience_s: 
         times = {"begun": begun, "ended": time.time(), "seconds": dict(done.seconds)}
         publish_json(where.timing("aggregate"), {**times, "stripes": striped})
         publish_manifest(where.path, {path.name: entry for path, entry in done.entries.items()}, about)
+        _sweep(plan, round, answers.late)
     ranks.share("committed")  # no rank goes on before it
     return True
 
@@ -114,6 +134,19 @@ def collect(plan: Plan, round: int, base: Base) -> Answers:
                 updates.append(candidate)
                 earlier[candidate.name] = round - 1
     return Answers(updates, refused, late, earlier)
+
+
+def _sweep(plan: Plan, round: int, late: Sequence[str]) -> None:
+    """Remove what clients that were killed as they wrote left in the folders of a round that is committed now. Who is
+    late may be writing still, and whoever has published its update writes down its times after it: what remains goes
+    when the next round is committed.
+    """
+    before, where = plan.round(round - 1), plan.round(round)
+    for folder in (before.updates, before.controls, before.failures, before.timings):
+        remove_leftovers(folder, 0.0, time.time())
+    for name in set(plan.participants(round)) - set(late):
+        for folder in (where.updates, where.controls):
+            remove_leftovers(folder, 0.0, time.time(), of=f"{name}.")
 
 
 def _late_ones(plan: Plan, round: int) -> list[Candidate]:

@@ -57,7 +57,7 @@ class Contribution:
         ):
             return False
         where = self.plan.round(self.round)
-        for folder in (where.updates, where.timings, where.control(self.name).parent):
+        for folder in (where.updates, where.timings, where.controls):
             folder.mkdir(parents=True, exist_ok=True)
         where.failure(self.name).unlink(missing_ok=True)
         weights = base.weights()

@@ -32,14 +32,17 @@ def lay_out_rounds(plan: Plan, moulds: Moulds, numbers: range) -> list[Job]:
 
 
 def lay_out_missing(plan: Plan, moulds: Moulds, committed: int) -> list[Job]:
-    """The rounds that should be there once round ``committed`` is and are not: an aggregation that was killed between
-    its commit and its extension left a gap, which the next one fills.
+    """Write the rounds that should be there once round ``committed`` is and are not. Returns the jobs of all rounds up
+    to there that come after it, in order: which of them are queued the engine knows.
+
+    An aggregation that was killed between its commit and the last sbatch of its extension left a gap so, written or
+    not, which the next one fills.
     """
     if not moulds.window:
         return []
     known = {where.name for where in RunDir(plan.run.path)}
-    last = min(plan.rules.rounds, committed + moulds.window)
-    first = committed + 1
-    while first <= last and job_name(first, "aggregate") in known:
-        first += 1
-    return lay_out_rounds(plan, moulds, range(first, last + 1)) if first <= last else []
+    numbers = range(committed + 1, min(plan.rules.rounds, committed + moulds.window) + 1)
+    unwritten = [number for number in numbers if job_name(number, "aggregate") not in known]
+    if unwritten:
+        lay_out_rounds(plan, moulds, range(unwritten[0], numbers.stop))
+    return [job for _, job in cast(moulds.moulds, plan, numbers)]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hpcflow.errors import RunError
 from hpcflow.federation import rounds
 from hpcflow.federation.plan import HOLDOUT, Plan
+from hpcflow.storage.publish import Manifest
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ def history(plan: Plan) -> list[Told]:
 def tell(plan: Plan, number: int) -> Told:
     """One round."""
     where = plan.round(number)
-    size, found = bytes_of(where.path), rounds.manifest(plan, number)
+    size = bytes_of(where.path)
+    try:
+        found = rounds.manifest(plan, number)
+    except RunError as error:
+        return Told(number, f"damaged: {error}", bytes=size)
     held = rounds.read_object(where.evaluation(HOLDOUT)).get("metrics", {})
     if found is None:
         stopped = rounds.read_object(where.stopped)
@@ -80,16 +86,35 @@ def _aggregated(plan: Plan, number: int) -> dict[str, float]:
     for name in plan.members:
         metrics = rounds.read_object(plan.round(number).evaluation(name)).get("metrics")
         if metrics:
-            judged[name] = {"samples": 1.0, "metrics": {f"aggregated/{k}": v for k, v in metrics.items()}}
+            judged[name] = {
+                "samples": _samples(plan, number, name),
+                "metrics": {f"aggregated/{key}": value for key, value in metrics.items()},
+            }
     if judged:
         return mean(judged, "aggregated/")
-    following = rounds.manifest(plan, number + 1)
+    following = _manifest(plan, number + 1)
     fresh = {
         name: item
         for name, item in (following.about.get("accepted", {}) if following else {}).items()
         if item["round"] == number + 1
     }
     return mean(fresh, "aggregated/")
+
+
+def _samples(plan: Plan, number: int, name: str) -> float:
+    """As many as it had when it last took part; whose data was never told of weighs nothing."""
+    for earlier in range(number, 0, -1):
+        found = _manifest(plan, earlier)
+        if found and name in found.about.get("accepted", {}):
+            return float(found.about["accepted"][name]["samples"])
+    return 0.0
+
+
+def _manifest(plan: Plan, number: int) -> Manifest | None:
+    try:
+        return rounds.manifest(plan, number)
+    except RunError:
+        return None
 
 
 def mean(accepted: Mapping[str, Any], prefix: str) -> dict[str, float]:

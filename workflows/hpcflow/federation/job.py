@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,11 +15,18 @@ from hpcflow.federation.conclusion import conclude
 from hpcflow.federation.contribution import Contribution
 from hpcflow.federation.learners import Learner, learner
 from hpcflow.federation.plan import HOLDOUT, Plan
+from hpcflow.federation.quorum import Quorum
 from hpcflow.federation.ranks import ranks as mpi_ranks
 from hpcflow.federation.tensorfile import BadFile
-from hpcflow.jobs import record
-from hpcflow.jobs.job import Job
-from hpcflow.jobs.rundir import JobDir
+from hpcflow.federation.upkeep import (
+    close,
+    end_late_jobs,
+    extend,
+    jobs_of,
+    note_lost_jobs,
+    set_cutoff,
+    wait_for_another,
+)
 from hpcflow.storage.publish import publish_json, publish_text, read_published
 
 
@@ -70,6 +78,7 @@ def begin(here: Here) -> None:
     rounds.begin(plan, first)
     first.close()
     here.chain.release(jobs_of(plan, 1, "train"))
+    set_cutoff(here, 1)
     print("round 0: the initial model is committed")
 
 
@@ -78,15 +87,19 @@ def train(here: Here) -> None:
     plan, round = here.plan, parse(here.job).round
     name = whose(here.moulds.moulds, plan, here.job, here.task)
     leads = True
-    with reported(plan, round, name):
-        mine = here.learner(name)
-        leads = mine.leads
-        made = Contribution(plan, round, name, mine).make(patience_s=None)
+    try:
+        with reported(plan, round, name):
+            mine = here.learner(name)
+            leads = mine.leads
+            made = Contribution(plan, round, name, mine).make(patience_s=None)
+            if leads:
+                print(
+                    f"round {round}: {name} {'has made its update' if made else 'had made its update before'}"
+                )
+            mine.close()
+    finally:  # a reason is an answer too
         if leads:
-            print(f"round {round}: {name} {'has made its update' if made else 'had made its update before'}")
-        mine.close()
-    if leads:
-        release_if_complete(here, round)
+            release_if_complete(here, round)
 
 
 @contextlib.contextmanager
@@ -104,11 +117,8 @@ def reported(plan: Plan, round: int, name: str) -> Iterator[None]:
 
 def release_if_complete(here: Here, round: int) -> None:
     """Release the aggregation once enough have answered."""
-    plan = here.plan
-    updates, failed = rounds.answered(plan, round)
-    everybody = len(updates) + len(failed) == len(plan.participants(round))
-    if everybody or len(updates) >= plan.quorum(round):
-        here.chain.release(jobs_of(plan, round, "aggregate"))
+    if Quorum(here.plan, round).complete():
+        here.chain.release(jobs_of(here.plan, round, "aggregate"))
 
 
 def aggregate(here: Here) -> None:
@@ -116,7 +126,8 @@ def aggregate(here: Here) -> None:
     plan, round, group = here.plan, parse(here.job).round, mpi_ranks()
     if group.rank == 0:
         note_lost_jobs(here, round)
-    committed = conclude(plan, round, group, patience_s=None)
+    wait = functools.partial(wait_for_another, here, round)
+    committed = conclude(plan, round, group, patience_s=None, another=wait)
     if group.rank:
         return
     print(
@@ -127,30 +138,7 @@ def aggregate(here: Here) -> None:
     here.chain.release(jobs_of(plan, round + 1, "train"))
     end_late_jobs(here, round)
     extend(here, round)
-
-
-def note_lost_jobs(here: Here, round: int) -> None:
-    """Whose job has ended without an update and without a word was killed: nobody needs to wait for it."""
-    plan = here.plan
-    updates, failed = rounds.answered(plan, round)
-    silent = set(plan.participants(round)) - {*updates, *failed}
-    if not silent or plan.rules.stragglers.policy == "wait":
-        return
-    moulds = here.moulds.moulds
-    for where in jobs_of(plan, round, "train"):
-        over = here.chain.over(where)
-        for index in over:
-            name = whose(moulds, plan, where.name, index)
-            if name in silent and not plan.round(round).update(name).exists():
-                found = record.read(where.task(index).record)
-                on = f" on {found.host}" if found else " before it began"
-                rounds.fail(plan, round, name, f"its job was killed or cancelled{on}")
-
-
-def close(here: Here, round: int) -> None:
-    """Nobody needs the jobs of a committed round any more, however they end."""
-    for where in jobs_of(here.plan, round, "train"):
-        publish_text(where.closed, "")
+    set_cutoff(here, round + 1)
 
 
 def summary(plan: Plan, round: int) -> str:
@@ -163,44 +151,6 @@ def summary(plan: Plan, round: int) -> str:
     parts += [f"refused {', '.join(said['refused'])}"] if said.get("refused") else []
     parts += [f"late {', '.join(said['late'])}"] if said.get("late") else []
     return "; ".join(parts)
-
-
-def jobs_of(plan: Plan, round: int, part: str) -> list[JobDir]:
-    """The jobs of a round that are laid out."""
-    found = []
-    for where in plan.run:
-        with contextlib.suppress(ValueError):
-            task = parse(where.name)
-            if (task.round, task.part) == (round, part):
-                found.append(where)
-    return found
-
-
-def end_late_jobs(here: Here, round: int) -> None:
-    """Cancel those who had not answered, unless their updates are used in the next round."""
-    plan = here.plan
-    done = rounds.manifest(plan, round)
-    late = set(done.about.get("late", ())) if done else set()
-    if not late or plan.rules.stragglers.late == "next":
-        return
-    moulds = here.moulds.moulds
-    for where in jobs_of(plan, round, "train"):
-        tasks = [task.index for task in where if whose(moulds, plan, where.name, task.index) in late]
-        here.chain.cancel(where, [index for index in tasks if not ended(where, index)])
-
-
-def ended(where: JobDir, index: int) -> bool:
-    """Whether a task has recorded its end."""
-    found = record.read(where.task(index).record)
-    return bool(found and found.ended)
-
-
-def extend(here: Here, round: int) -> None:
-    """Keep the window: when round r is committed, queue what is missing up to round r + window."""
-    from hpcflow.federation.extension import lay_out_missing
-
-    jobs: list[Job] = lay_out_missing(here.plan, here.moulds, round)
-    here.chain.extend(here.plan.run, jobs)
 
 
 def evaluate(here: Here) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,12 @@ from hpcflow.federation import rounds
 from hpcflow.federation.arms import arms
 from hpcflow.federation.plan import Plan, places, plan_of
 from hpcflow.jobs.rundir import RunDir
+from hpcflow.storage.publish import leftovers
 
 # The last round is what the next one begins with, and late updates are made from the one before it.
 ALWAYS = 2
+# A file that was begun so long ago and has no name yet is of a killed writer.
+LEFT_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,11 @@ def _of(plan: Plan, retention: Retention) -> list[Path]:
         marked = bool(retention.every) and number % (retention.every or 1) == 0
         if models is not None and age >= models and not marked:
             found += [where.model, where.state]
+        for folder in where.folders:
+            found += leftovers(folder, LEFT_S, time.time())
         if updates is not None and age >= updates:
             found += _files(where.updates)
-            found += [path for path in _files(where.control("x").parent) if path not in wanted]
+            found += [path for path in _files(where.controls) if path not in wanted]
     return [path for path in found if path.is_file()]
 
 

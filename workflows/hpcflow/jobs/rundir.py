@@ -105,6 +105,11 @@ class RoundDir:
         return self.path / "updates"
 
     @property
+    def controls(self) -> Path:
+        """Folder of control variates."""
+        return self.path / "control"
+
+    @property
     def failures(self) -> Path:
         """Folder of what collaborators say who made no update."""
         return self.path / "failures"
@@ -119,13 +124,18 @@ class RoundDir:
         """Folder of when what was done."""
         return self.path / "times"
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All that there may be."""
+        return self.path, self.updates, self.controls, self.failures, self.evaluations, self.timings
+
     def update(self, name: str) -> Path:
         """The update of a collaborator."""
         return self.updates / f"{name}.safetensors"
 
     def control(self, name: str) -> Path:
         """SCAFFOLD's control variate of a collaborator after the round; its own, nobody else reads it."""
-        return self.path / "control" / f"{name}.safetensors"
+        return self.controls / f"{name}.safetensors"
 
     def failure(self, name: str) -> Path:
         """Why a collaborator made no update (JSON)."""
@@ -244,6 +254,11 @@ class RunDir:
     def queue_claim(self) -> Path:
         """There while a process queues more of the run."""
         return self.path / "queue.claim"
+
+    @property
+    def unextended(self) -> Path:
+        """There while a federation's next rounds could not be queued: since which round, and why (JSON)."""
+        return self.path / "unextended.json"
 
     @property
     def results(self) -> Path:

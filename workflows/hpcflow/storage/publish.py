@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -203,19 +204,28 @@ def publishing_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def remove_leftovers(directory: Path, older_than_s: float, now: float) -> list[Path]:
+def remove_leftovers(directory: Path, older_than_s: float, now: float, of: str = "") -> list[Path]:
     """Remove temporary names that killed writers left in ``directory``; ``now`` in seconds since the epoch.
 
     Only names older than ``older_than_s`` go, because a writer on another host cannot be asked whether it
-    lives.
+    lives. ``of`` is how the names that they were to get begin.
     """
     removed = []
-    for item in directory.glob(f".*{_TEMPORARY_SUFFIX}"):
+    for item in leftovers(directory, older_than_s, now, of):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+            removed.append(item)
+    return removed
+
+
+def leftovers(directory: Path, older_than_s: float, now: float, of: str = "") -> list[Path]:
+    """What :func:`remove_leftovers` would remove."""
+    found = []
+    for item in directory.glob(f".{glob.escape(of)}*{_TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
             if now - item.lstat().st_mtime > older_than_s:
-                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-                removed.append(item)
-    return removed
+                found.append(item)
+    return found
 
 
 def patience(path: Path) -> float:
