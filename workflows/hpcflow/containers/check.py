@@ -250,7 +250,7 @@ def _preflight(place: Place, ranks: int) -> Iterator[Finding]:
     clean = place.container.mpi == "hybrid"
     mine += ["env", "-u", "OPAL_PREFIX", "-u", "PMIX_INSTALL_PREFIX"] if clean else []
     if place.container.cleanenv:
-        mine += ["bash", "-c", wrapper(place.container.env), WRAPPER]
+        mine += ["bash", "-c", wrapper(list(place.container.env)), WRAPPER]
     mine += place.words(PROBE, "size", cleanenv=place.container.cleanenv)
     env = place.environment
     with subprocess.Popen(

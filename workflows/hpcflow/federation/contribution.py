@@ -87,15 +87,9 @@ class Contribution:
             return None
         zeros = zeros_like(weights)
         server = rounds.read_tensors(base.where.state, CONTROL) if base.where.state.exists() else zeros
-        return Control(self._own_control() or zeros, server)
-
-    def _own_control(self) -> Arrays | None:
-        """Of the last round in which the update was used: a variate whose change was refused never was."""
-        for number in range(self.round - 1, 0, -1):
-            found = rounds.manifest(self.plan, number)
-            if found and number == found.about["accepted"].get(self.name, {}).get("round"):
-                return rounds.read_tensors(self.plan.round(number).control(self.name))
-        return None
+        last = last_control(self.plan, self.round, self.name)
+        own = rounds.read_tensors(self.plan.round(last).control(self.name)) if last else zeros
+        return Control(own, server)
 
     def _publish(self, base: Base, weights: Arrays, learnt: Learnt, metrics: Mapping[str, float]) -> None:
         where = self.plan.round(self.round)
@@ -125,10 +119,19 @@ def usable(plan: Plan, round: int, name: str) -> bool:
 
 def _is_usable(plan: Plan, round: int, name: str, base: Base) -> bool:
     try:
-        with Update(plan.round(round).update(name)) as update:
+        with Update(plan.round(round).update(name), links=False) as update:
             return complaint(update, expected(plan, round, name, base)) is None and damage(update) is None
     except (OSError, BadFile):
         return False
+
+
+def last_control(plan: Plan, round: int, name: str) -> int | None:
+    """The last round before ``round`` in which the update was used: a variate whose change was refused never was."""
+    for number in range(round - 1, 0, -1):
+        found = rounds.manifest(plan, number)
+        if found and number == found.about["accepted"].get(name, {}).get("round"):
+            return number
+    return None
 
 
 def keeps_control(plan: Plan) -> bool:

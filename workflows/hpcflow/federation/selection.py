@@ -83,7 +83,7 @@ def choose(
     reasons: list[str | None] = []
     deadline = time.monotonic() + patience_s
     for candidate in candidates:
-        opened = _open(candidate.path, deadline)
+        opened = _open(candidate, deadline)
         updates.append(None if isinstance(opened, str) else files.enter_context(opened))
         reasons.append(opened if isinstance(opened, str) else None)
     reference = model or _most_common([update for update in updates if update], strategy.control)
@@ -110,11 +110,12 @@ def choose(
     return chosen, refused
 
 
-def _open(path: Path, deadline: float) -> Update | str:
+def _open(candidate: Candidate, deadline: float) -> Update | str:
     pause = 0.05
+    by_hand = candidate.expected.collaborator is None
     while True:
         try:
-            return Update(path)
+            return Update(candidate.path, links=by_hand)
         except BadFile as error:
             return str(error)
         except FileNotFoundError:
