@@ -134,6 +134,15 @@ def test_what_is_done_is_kept_and_links_are_refused(
     assert about(run.path, 1)["refused"] == {"south": "its update is no regular file"}
 
 
+def test_who_has_no_data_set_is_shown_an_empty_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = laid_out(tmp_path, "federation.collaborators=2")
+    inside = enter(here(run, BEGIN), capsys)
+    assert inside.data != inside.cache and not list(Path(inside.data).iterdir())
+    assert inside.folder("c00") == ""
+
+
 @pytest.mark.parametrize("what", ["the data of south", "this run"])
 def test_a_folder_that_holds_what_is_not_its_own_is_refused(what: str, tmp_path: Path) -> None:
     member = "{name: north, data: %s}, {name: south, data: %s}"

@@ -76,8 +76,7 @@ def enter(here: Here) -> None:
         else:
             seen, cache = _own_folders(here, task)
         _lay_out(task)
-    # Who has no data set is shown nothing more than its cache.
-    print("\0".join([task.name, seen or cache, cache, ""]), end="", flush=True)
+    print("\0".join([task.name, seen, cache, ""]), end="", flush=True)
 
 
 def _own_folders(here: Here, task: Enclosed) -> tuple[str, str]:
@@ -94,8 +93,10 @@ def _own_folders(here: Here, task: Enclosed) -> tuple[str, str]:
                 )
     digest = hashlib.sha256("\0".join([task.name, data]).encode()).hexdigest()
     cache = Path(here.cache).absolute() / f"own-{digest[:32]}"
-    cache.mkdir(parents=True, exist_ok=True)
-    return data, str(cache)
+    # Who has no data set is shown an empty folder: two mounts at one place would leave the cache read-only.
+    empty = cache / "nothing"
+    empty.mkdir(parents=True, exist_ok=True)
+    return data or str(empty), str(cache)
 
 
 def _others(here: Here, task: Enclosed) -> Iterator[tuple[str, Path]]:
