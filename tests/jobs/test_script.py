@@ -39,9 +39,17 @@ CONTAINER = [
 ]
 
 
-def scripts(target: Target, *sets: str) -> dict[str, str]:
-    loaded = load(CONFIGS / "unet.yaml", sets)
-    return {job.name: render(job, f"unet.{job.name}") for job in graph(loaded, target)}
+CONFINED = [
+    "container={image: unet.sif}",
+    "federation.collaborators=[{name: a, data: /data/a}, {name: b, data: $B}]",
+    "federation.rounds=1",
+    "federation.evaluation={aggregated: false}",
+]
+
+
+def scripts(target: Target, *sets: str, config: str = "unet") -> dict[str, str]:
+    loaded = load(CONFIGS / f"{config}.yaml", sets)
+    return {job.name: render(job, f"{config}.{job.name}") for job in graph(loaded, target)}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,13 @@ def test_the_scripts_of_a_training(
 ) -> None:
     for job, text in scripts(target, *sets).items():
         golden(f"scripts/{name}/{job}.sh", text)
+
+
+def test_the_scripts_of_a_confined_federation(golden: Callable[[str, str], None]) -> None:
+    """The one that trains shows all that a collaborator is given; see tests/containers/test_confine.py."""
+    target = dataclasses.replace(CLUSTER, code="/code/hpcflow")
+    for job, text in scripts(target, *CONFINED, config="federated_unet").items():
+        golden(f"scripts/confined/{job}.sh", text)
 
 
 def test_an_array_script(golden: Callable[[str, str], None]) -> None:

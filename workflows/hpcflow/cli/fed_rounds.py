@@ -156,7 +156,7 @@ def show(
         raise InputError(f"--origin {origin}: there are aggregate, state, {', '.join(plan.members)}")
     path = own.get(origin) or where.update(origin)
     try:
-        with TensorFile(path) as file:
+        with TensorFile(path, links=False) as file:
             if tensor not in file.header.tensors:
                 raise InputError(f"{path} has no tensor `{tensor}` (it has {', '.join(file.header.tensors)})")
             raw, dtype = file.read(tensor), file.header.tensors[tensor].dtype

@@ -9,7 +9,7 @@ node's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hpcflow.containers.mount import Mount
@@ -26,7 +26,8 @@ IMAGE, RUNTIME, PACKAGE, MPI = "HPCFLOW_IMAGE", "HPCFLOW_RUNTIME", "HPCFLOW_CODE
 # memory: Open MPI's shared memory transport must copy twice.
 ACROSS_NAMESPACES = {"OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
 # What launchers, Slurm and hpcflow say to a rank; without it every rank is rank 0 of 1.
-LAUNCHERS = "^(OMPI_|PMIX_|PMI_|PMI2_|PRTE_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_|MPICH_|FI_|UCX_|SLURM_|HPCFLOW_|CUDA_|TF_CPP_)"
+MPI_PREFIXES = "OMPI_|PMIX_|PMI_|PMI2_|PRTE_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_|MPICH_|FI_|UCX_|CUDA_|TF_CPP_"
+LAUNCHERS = f"^({MPI_PREFIXES}|SLURM_|HPCFLOW_)"
 
 
 @dataclass(frozen=True)
@@ -47,21 +48,20 @@ def inside(
     container: Container,
     *,
     package: str,
-    writes: Iterable[str],
-    reads: Iterable[str],
+    mounts: Iterable[Mount],
     mpi_prefix: str | None,
     variables: Iterable[str] = (),
     as_root: bool = False,
+    wrap: Callable[[Sequence[str], Sequence[str]], str] | None = None,
 ) -> Inside:
     """The words that start a program in ``container``.
 
-    ``package`` is hpcflow's own folder; ``writes`` and ``reads`` are shell variables that name folders;
-    ``mpi_prefix`` is the MPI that the model `bind` binds; ``variables`` are those the job sets, which survive cleanenv.
+    ``package`` is hpcflow's own folder; ``mounts`` are folders, one below another after it; ``mpi_prefix`` is the MPI
+    that the model `bind` binds; ``variables`` are those the job sets, which survive cleanenv. ``wrap`` writes the script
+    that hands them through, of their names and those of the runtime's own variables here (None: :func:`wrapper`).
     """
     paths = {IMAGE: container.image, PACKAGE: package}
-    mounts = [Mount(name, writable=True) for name in writes]
-    mounts += [Mount(name) for name in reads]
-    mounts.append(Mount(PACKAGE, f"{CODE}/hpcflow"))
+    mounts = [*mounts, Mount(PACKAGE, f"{CODE}/hpcflow")]
     if container.mpi == "bind":
         prefix = container.mpi_prefix or mpi_prefix
         if prefix:
@@ -91,9 +91,13 @@ def inside(
     words += container.flags
     words += [word for mount in mounts for word in ("--mount", mount)]
     words += [Variable(IMAGE), container.python]
-    files = {WRAPPER: wrapper(names)} if container.cleanenv else {}
-    own = {"PYTHONPATH": CODE, "PYTHONNOUSERSITE": "1"}
-    return Inside(tuple(words), paths, passed({**own, **container.env}), files, ACROSS_NAMESPACES)
+    own = passed({"PYTHONPATH": CODE, "PYTHONNOUSERSITE": "1", **container.env})
+    files = {}
+    if container.cleanenv:
+        files[WRAPPER] = (wrap or wrapper)(
+            names, [name for name in (*paths, *own) if name.startswith(PREFIXES)]
+        )
+    return Inside(tuple(words), paths, own, files, ACROSS_NAMESPACES)
 
 
 PREFIXES = ("APPTAINERENV", "SINGULARITYENV")
@@ -105,7 +109,7 @@ def passed(variables: Mapping[str, str]) -> dict[str, str]:
     return {f"{prefix}_{name}": value for prefix in PREFIXES for name, value in variables.items()}
 
 
-def wrapper(names: Iterable[str]) -> str:
+def wrapper(names: Sequence[str], _own: Sequence[str] = ()) -> str:
     """The script of a rank that hands ``names`` and the launcher's variables through --cleanenv."""
     return (
         "#!/bin/bash\n"

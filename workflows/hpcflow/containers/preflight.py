@@ -65,7 +65,7 @@ def preflight(place: Place, library: Mpi, ranks: int) -> Iterator[Finding]:
     container = place.container
     words = by.words(ranks, as_root=place.target.as_root)
     words += ["env", "-u", "OPAL_PREFIX", "-u", "PMIX_INSTALL_PREFIX"] if container.mpi == "hybrid" else []
-    words += ["bash", "-c", wrapper(container.env), WRAPPER] if container.cleanenv else []
+    words += ["bash", "-c", wrapper(list(container.env)), WRAPPER] if container.cleanenv else []
     words += place.words(PROBE, "size", cleanenv=container.cleanenv)
     with _started(words, place.environment) as process:
         try:

@@ -94,6 +94,11 @@ class Container(Section):
         "auto", description="The command; auto is whichever the node has."
     )
     check: YesNo = Field(True, description="Whether `submit` checks the image first.")
+    confine: YesNo | None = Field(
+        None,
+        description="Of a chained federation: each job sees its own collaborator's data and no other. Left out: yes; "
+        "refused where one job sees the data of several.",
+    )
 
     @model_validator(mode="after")
     def _one_model(self) -> Container:

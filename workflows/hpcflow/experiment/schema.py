@@ -492,6 +492,11 @@ def _flow_complaints(experiment: Experiment) -> Iterator[Complaint]:
                 ("training", "model", "name"),
                 f"{model} is trained in federations alone (say flow: federated)",
             )
+        if experiment.container and experiment.container.confine:
+            yield (
+                ("container", "confine"),
+                "flow: train has one data set, which all its jobs see (leave it out)",
+            )
         return
     if rules is None:
         yield ("federation",), f"flow: {experiment.flow} needs it (as in {{rounds: 10, collaborators: 3}})"

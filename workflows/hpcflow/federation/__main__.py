@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from hpcflow.errors import HpcflowError
-from hpcflow.federation import job
+from hpcflow.federation import enclosure, job
 from hpcflow.federation.plan import place_of, plan_of
 from hpcflow.jobs.ending import end_with
 from hpcflow.jobs.rundir import RunDir
@@ -26,6 +26,8 @@ PARTS: dict[str, Callable[[job.Here], None]] = {
     "arm": job.arm,
     "evaluations": job.evaluations,
     "table": job.table,
+    "enter": enclosure.enter,
+    "leave": enclosure.leave,
 }
 
 
@@ -33,7 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, otherwise the error's, with one sentence on stderr."""
     parser = argparse.ArgumentParser("python -m hpcflow.federation", description="One part of a round.")
     parser.add_argument("part", choices=PARTS)
-    parser.add_argument("--name", default="", help="of a worker: its collaborator")
+    parser.add_argument("--name", default="", help="of a worker or a confined task: its collaborator")
+    parser.add_argument(
+        "--confined", action="store_true", help="data is its own, and RUN the view of its task"
+    )
     add_job_arguments(parser)
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -41,7 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = RunDir(options.run).job(options.job)
         check_in_job(where.rankmap, where.task(options.task).bindings)
         plan = plan_of(place_of(options.run, options.job, options.task))
-        here = job.Here(plan, options.job, options.task, options.data, str(options.cache), options.name)
+        here = job.Here(
+            plan,
+            options.job,
+            options.task,
+            options.data,
+            str(options.cache),
+            options.name,
+            options.confined,
+        )
         PARTS[options.part](here)
     except HpcflowError as error:
         print(f"hpcflow: {error}", file=sys.stderr, flush=True)

@@ -147,8 +147,14 @@ def cast(moulds: Sequence[Mould], plan: Plan, rounds: range) -> Iterator[tuple[M
 
 
 def _job(mould: Mould, round: int, count: int | None, after: tuple[After, ...]) -> Job:
-    tasks = count if mould.job.tasks is not None else None
-    return replace(mould.job, name=mould.job.name.replace(NUMBER, f"{round:04d}"), tasks=tasks, after=after)
+    job, number = mould.job, f"{round:04d}"
+    return replace(
+        job,
+        name=job.name.replace(NUMBER, number),
+        tasks=count if job.tasks is not None else None,
+        after=after,
+        paths={key: path.replace(NUMBER, number) for key, path in job.paths.items()},
+    )
 
 
 def whose(moulds: Sequence[Mould], plan: Plan, name: str, task: int) -> str:

@@ -174,7 +174,7 @@ def _late_ones(plan: Plan, round: int) -> list[Candidate]:
 
 def _info(path: Path) -> UpdateInfo:
     try:
-        with Update(path) as update:
+        with Update(path, links=False) as update:
             return update.info
     except (OSError, BadFile):
         return UpdateInfo()

@@ -88,18 +88,9 @@ class Contribution:
             return None
         zeros = zeros_like(trained(weights))
         server = rounds.read_tensors(base.where.state, CONTROL) if base.where.state.exists() else zeros
-        return Control(self._own_control() or zeros, server)
-
-    def _own_control(self) -> Arrays | None:
-        """Of the last update that a round used, be it a late one of the round before: a variate whose change was refused
-        never was.
-        """
-        for number in range(self.round - 1, 0, -1):
-            found = rounds.manifest(self.plan, number)
-            if found and self.name in found.about["accepted"]:
-                made = found.about["accepted"][self.name]["round"]
-                return rounds.read_tensors(self.plan.round(made).control(self.name))
-        return None
+        found = last_control(self.plan, self.round, self.name)
+        own = rounds.read_tensors(self.plan.round(found[1]).control(self.name)) if found else zeros
+        return Control(own, server)
 
     def _publish(self, base: Base, weights: Arrays, learnt: Learnt, metrics: Mapping[str, float]) -> None:
         where = self.plan.round(self.round)
@@ -129,10 +120,21 @@ def usable(plan: Plan, round: int, name: str) -> bool:
 
 def _is_usable(plan: Plan, round: int, name: str, base: Base) -> bool:
     try:
-        with Update(plan.round(round).update(name)) as update:
+        with Update(plan.round(round).update(name), links=False) as update:
             return complaint(update, expected(plan, round, name, base)) is None and damage(update) is None
     except (OSError, BadFile):
         return False
+
+
+def last_control(plan: Plan, round: int, name: str) -> tuple[int, int] | None:
+    """The round before ``round`` that last used an update of ``name``, be it a late one, and the round that it is of: a
+    variate whose change was refused never was.
+    """
+    for number in range(round - 1, 0, -1):
+        found = rounds.manifest(plan, number)
+        if found and name in found.about["accepted"]:
+            return number, int(found.about["accepted"][name]["round"])
+    return None
 
 
 def keeps_control(plan: Plan) -> bool:

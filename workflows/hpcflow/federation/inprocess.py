@@ -22,7 +22,7 @@ def learn(here: job.Here, plan: Plan | None = None) -> None:
 
     def mine(name: str) -> Learner:
         if name not in made:
-            made[name] = learner(plan, name, here.data, here.cache)
+            made[name] = learner(plan, name, here.folder, here.cache)
         return made[name]
 
     rounds.begin(plan, mine(next(iter(plan.members))))

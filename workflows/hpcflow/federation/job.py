@@ -11,7 +11,7 @@ from hpcflow.engines.chain import Chain, chain
 from hpcflow.errors import HpcflowError, RunError
 from hpcflow.federation import rounds
 from hpcflow.federation.cast import BEGIN, Moulds, parse, whose
-from hpcflow.federation.conclusion import conclude
+from hpcflow.federation.conclusion import conclude, nobody
 from hpcflow.federation.contribution import Contribution
 from hpcflow.federation.learners import Learner, learner
 from hpcflow.federation.plan import HOLDOUT, Plan
@@ -27,12 +27,17 @@ from hpcflow.federation.upkeep import (
     set_cutoff,
     wait_for_another,
 )
+from hpcflow.jobs import shell
 from hpcflow.storage.publish import publish_json, publish_text, read_published
 
 
 @dataclass(frozen=True)
 class Here:
-    """A running job: its run, its own name and task, and where data is."""
+    """A running job: its run, its own name and task, and where data is.
+
+    ``data`` is the folder that all share. Of a ``confined`` one it is that of ``name``, whose task this is, and the run
+    is the view of it that enclosure.py has laid out: no other job of the run is in reach.
+    """
 
     plan: Plan
     job: str
@@ -40,10 +45,23 @@ class Here:
     data: str = ""
     cache: str = ""
     name: str = ""
+    confined: bool = False
+
+    @property
+    def whose(self) -> str:
+        """The collaborator, or HOLDOUT, that the task is for."""
+        return self.name or whose(self.moulds.moulds, self.plan, self.job, self.task)
+
+    def folder(self, name: str) -> str:
+        """Of the data set of ``name``; empty: phantoms. Raises RunError for a variable in it that is not set."""
+        if not self.plan.has_data(name):
+            return ""
+        own = self.plan.own_data(name)
+        return self.data if self.confined or own is None else shell.expand(own)
 
     def learner(self, name: str) -> Learner:
         """Of a collaborator."""
-        return learner(self.plan, name, self.data, self.cache)
+        return learner(self.plan, name, self.folder, self.cache)
 
     @property
     def moulds(self) -> Moulds:
@@ -77,15 +95,20 @@ def begin(here: Here) -> None:
     first = here.learner(next(iter(plan.members)))
     rounds.begin(plan, first)
     first.close()
-    here.chain.release(jobs_of(plan, 1, "train"))
-    set_cutoff(here, 1)
     print("round 0: the initial model is committed")
+    if not here.confined:
+        release_first(here)
+
+
+def release_first(here: Here) -> None:
+    """Release the collaborators of the first round."""
+    here.chain.release(jobs_of(here.plan, 1, "train"))
+    set_cutoff(here, 1)
 
 
 def train(here: Here) -> None:
     """A collaborator's part. Whoever completes the quorum releases the aggregation."""
-    plan, round = here.plan, parse(here.job).round
-    name = whose(here.moulds.moulds, plan, here.job, here.task)
+    plan, round, name = here.plan, parse(here.job).round, here.whose
     leads = True
     try:
         with reported(plan, round, name):
@@ -98,7 +121,7 @@ def train(here: Here) -> None:
                 )
             mine.close()
     finally:  # a reason is an answer too
-        if leads:
+        if leads and not here.confined:
             release_if_complete(here, round)
 
 
@@ -124,9 +147,9 @@ def release_if_complete(here: Here, round: int) -> None:
 def aggregate(here: Here) -> None:
     """The end of a round: commit it, release the next one, queue one more."""
     plan, round, group = here.plan, parse(here.job).round, mpi_ranks()
-    if group.rank == 0:
+    if group.rank == 0 and not here.confined:
         note_lost_jobs(here, round)
-    wait = functools.partial(wait_for_another, here, round)
+    wait = nobody if here.confined else functools.partial(wait_for_another, here, round)
     committed = conclude(plan, round, group, patience_s=None, another=wait)
     if group.rank:
         return
@@ -134,8 +157,14 @@ def aggregate(here: Here) -> None:
         f"round {round}: {'committed' if committed else 'was committed before'}: {summary(plan, round)}",
         flush=True,
     )
+    if not here.confined:
+        carry_on(here, round)
+
+
+def carry_on(here: Here, round: int) -> None:
+    """What a committed round means for the other jobs."""
     close(here, round)
-    here.chain.release(jobs_of(plan, round + 1, "train"))
+    here.chain.release(jobs_of(here.plan, round + 1, "train"))
     end_late_jobs(here, round)
     extend(here, round)
     set_cutoff(here, round + 1)
@@ -155,8 +184,7 @@ def summary(plan: Plan, round: int) -> str:
 
 def evaluate(here: Here) -> None:
     """The aggregate on somebody's data. Metrics are all that is written."""
-    plan, round = here.plan, parse(here.job).round
-    name = whose(here.moulds.moulds, plan, here.job, here.task)
+    plan, round, name = here.plan, parse(here.job).round, here.whose
     judge(plan, round, name, here.learner(name))
 
 

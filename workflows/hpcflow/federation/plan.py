@@ -13,7 +13,7 @@ from hpcflow.experiment import Experiment, load_resolved
 from hpcflow.experiment.federation import needed, quorum, selected
 from hpcflow.experiment.schema import Collaborator, Federation
 from hpcflow.federation.seeds import sample
-from hpcflow.jobs import trials
+from hpcflow.jobs import shell, trials
 from hpcflow.jobs.rundir import RoundDir, RunDir
 from hpcflow.jobs.trials import TrialRow
 
@@ -84,6 +84,27 @@ class Plan:
     def round(self, number: int) -> RoundDir:
         """Its directory."""
         return self.run.round(number, self.arm)
+
+    def own_data(self, name: str) -> str | None:
+        """The folder that the experiment names for ``name``, or HOLDOUT, alone; None: the shared one, or phantoms."""
+        held = self.rules.evaluation.holdout
+        if name == HOLDOUT:
+            return held.data if held else None
+        return self._said(name).data
+
+    def has_data(self, name: str) -> bool:
+        """Whether ``name`` has a data set, rather than phantoms."""
+        made = name != HOLDOUT and self._said(name).phantom is not None
+        return not made and bool(self.own_data(name) or self.experiment.storage.data)
+
+    def _said(self, name: str) -> Collaborator:
+        return next(member for member in self.rules.members if member.name == name)
+
+    @property
+    def institutions(self) -> Path:
+        """The CSV of subject and institution; a confined task's view has a copy of it."""
+        copy = self.run.institutions
+        return copy if copy.exists() else Path(shell.expand(str(self.rules.partition.file)))
 
     def at_work(self, name: str) -> dict[str, Any]:
         """What a collaborator's optimizer is told: the client's rules with what they leave to others filled in."""

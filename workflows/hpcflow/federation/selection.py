@@ -86,7 +86,7 @@ def choose(
         patience_s = max((patience(candidate.path) for candidate in candidates[:1]), default=0.0)
     deadline = time.monotonic() + patience_s
     for candidate in candidates:
-        opened = _open(candidate.path, deadline)
+        opened = _open(candidate, deadline)
         updates.append(None if isinstance(opened, str) else files.enter_context(opened))
         reasons.append(opened if isinstance(opened, str) else None)
     reference = model or _most_common([update for update in updates if update], strategy.control)
@@ -113,9 +113,14 @@ def choose(
     return chosen, refused
 
 
-def _open(path: Path, deadline: float) -> Update | str:
+def _open(candidate: Candidate, deadline: float) -> Update | str:
+    by_hand = candidate.expected.collaborator is None
+
+    def opened(path: Path) -> Update:
+        return Update(path, links=by_hand)
+
     try:
-        return persistently(Update, path, max(0.0, deadline - time.monotonic()))
+        return persistently(opened, candidate.path, max(0.0, deadline - time.monotonic()))
     except BadFile as error:
         return str(error)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ number of the header is used before it was checked against the size of the file.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -225,11 +226,19 @@ def _tensor(name: str, entry: Any) -> Tensor:
 class TensorFile:
     """An open safetensors file. Reads are positioned, so that threads may share it. Close it, or use `with`."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError, and BadFile where the file is no whole safetensors file."""
+    def __init__(self, path: Path, *, links: bool = True) -> None:
+        """Raises OSError, and BadFile where the file is no whole safetensors file; without ``links`` also where it is
+        a symbolic link: whoever writes an update must not have another file read in its place by one who may read more.
+        """
         self.path = path
         # O_NONBLOCK: a pipe in the place of a file must not hold the job.
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            self._descriptor = os.open(path, flags if links else flags | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno == errno.ELOOP and not links:
+                raise BadFile("is no regular file") from None
+            raise
         try:
             self.header = self._read_header()
         except BaseException:

@@ -169,9 +169,9 @@ def _metrics(text: str) -> dict[str, float]:
 class Update:
     """An open update: its file, positioned reads, and what it says of itself."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises OSError where it cannot be read and BadFile where it is no whole update."""
-        self.file = TensorFile(path)
+    def __init__(self, path: Path, *, links: bool = True) -> None:
+        """Raises OSError where it cannot be read and BadFile where it is no whole update (see TensorFile)."""
+        self.file = TensorFile(path, links=links)
         try:
             self.info = UpdateInfo.from_metadata(self.file.header.metadata)
         except BaseException:

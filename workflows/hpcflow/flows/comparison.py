@@ -8,6 +8,7 @@ from pathlib import Path
 from hpcflow.experiment import Loaded
 from hpcflow.federation.arms import arms, judges
 from hpcflow.federation.plan import Plan
+from hpcflow.flows.confinement import is_confined
 from hpcflow.flows.federated import single
 from hpcflow.flows.target import Target
 from hpcflow.jobs.job import After, JobGraph
@@ -27,6 +28,7 @@ def evaluation(loaded: Loaded, target: Target) -> JobGraph:
 
 
 def _graph(loaded: Loaded, target: Target, name: str, part: str, number: int) -> JobGraph:
+    is_confined(loaded)  # raises where that is expected
     work = replace(single(loaded, target, name, (part,)), tasks=number)
     last = replace(single(loaded, target, "table", ("table",)), after=(After(name),))
     return JobGraph((work, last))

@@ -16,8 +16,9 @@ from hpcflow.experiment import Experiment, Loaded, dump
 from hpcflow.experiment.schema import RANK_COUNTS, UNETS, Collaborator, Placement, Resources
 from hpcflow.federation.cast import BEGIN, NUMBER, Mould, Moulds, cast, job_name, queued_tasks
 from hpcflow.federation.plan import Plan
+from hpcflow.flows.confinement import OWN, confined, is_confined, mounts
 from hpcflow.flows.target import Target
-from hpcflow.flows.train import RANKMAP, prepare_job, rank_map, train_job
+from hpcflow.flows.train import RANKMAP, THREADS, prepare_job, rank_map, train_job
 from hpcflow.jobs.job import Allocation, Job, JobGraph
 from hpcflow.jobs.rundir import RunDir
 from hpcflow.jobs.script import render
@@ -33,16 +34,17 @@ S = TypeVar("S", Resources, Placement)
 def federated(loaded: Loaded, target: Target) -> JobGraph:
     """The jobs of the first rounds, as many as are queued at a time; or one job that does it all."""
     experiment = loaded.experiment
-    plan = Plan(RunDir(Path()), experiment)
+    plan, confining = Plan(RunDir(Path()), experiment), is_confined(loaded)
     if plan.rules.execution != "chained":
         return JobGraph((learn_job(loaded, target),))
     if NUMBER in dump(experiment):
         raise loaded.problem(
             "name", f"`{NUMBER}` stands for the number of a round in scripts (write it otherwise)"
         )
-    moulds = _moulds(loaded, target, plan)
+    moulds = _moulds(loaded, target, plan, NUMBER if confining else None)
     window = rounds_at_a_time(loaded, target, plan)
-    begin = _begin(loaded, target, Moulds(moulds, 0 if window >= plan.rules.rounds else window))
+    first = single(loaded, target, BEGIN, ("begin",), plan.round(0).path.name if confining else None)
+    begin = _begin(first, Moulds(moulds, 0 if window >= plan.rules.rounds else window))
     rounds = range(1, min(window, plan.rules.rounds) + 1)
     return JobGraph((begin, *(job for _, job in cast(moulds, plan, rounds))))
 
@@ -77,21 +79,20 @@ def rounds_at_a_time(loaded: Loaded, target: Target, plan: Plan) -> int:
     return window
 
 
-def _begin(loaded: Loaded, target: Target, moulds: Moulds) -> Job:
-    job = single(loaded, target, BEGIN, ("begin",))
+def _begin(job: Job, moulds: Moulds) -> Job:
     scripts = {f"{mould.job.name}.sh": mould.script for mould in moulds.moulds}
     return replace(job, files={**job.files, MOULDS: moulds.to_json(), **scripts})
 
 
-def _moulds(loaded: Loaded, target: Target, plan: Plan) -> tuple[Mould, ...]:
+def _moulds(loaded: Loaded, target: Target, plan: Plan, confined_to: str | None) -> tuple[Mould, ...]:
     found = []
     for group, members in enumerate(alike(plan), 1):
         theirs = replace(loaded, experiment=of(loaded.experiment, plan.members[members[0]]))
-        job = _client(theirs, target, job_name(NUMBER, "train", group), ("train",))
+        job = _client(theirs, target, job_name(NUMBER, "train", group), ("train",), confined_to)
         found.append(Mould(replace(job, tasks=len(members) if len(members) > 1 else None), members))
-    found.append(Mould(_aggregation(loaded, target, plan)))
+    found.append(Mould(_aggregation(loaded, target, plan, confined_to)))
     if plan.rules.evaluation.holdout or plan.rules.evaluation.aggregated:
-        job = single(loaded, target, job_name(NUMBER, "evaluate"), ("evaluate",))
+        job = single(loaded, target, job_name(NUMBER, "evaluate"), ("evaluate",), confined_to)
         found.append(Mould(replace(job, tasks=1)))
     title = loaded.experiment.name
     return tuple(replace(mould, script=render(mould.job, f"{title}.{mould.job.name}")) for mould in found)
@@ -114,21 +115,42 @@ def of(experiment: Experiment, member: Collaborator) -> Experiment:
     return experiment.model_copy(update={"resources": resources, "placement": placement})
 
 
-def _client(loaded: Loaded, target: Target, name: str, command: tuple[str, ...]) -> Job:
+def _client(
+    loaded: Loaded, target: Target, name: str, command: tuple[str, ...], confined_to: str | None
+) -> Job:
     """A collaborator's job: all its ranks where the model is trained by several."""
     if loaded.experiment.training.model.name not in UNETS:
-        return single(loaded, target, name, command)
-    job = train_job(loaded, target, name, (PROGRAM, *command), ())
+        return single(loaded, target, name, command, confined_to)
+    job = _of_ranks(loaded, target, name, command, confined_to)
     if loaded.experiment.training.strategy != "single":
         return job
     # Nothing places the one process, so there is no map that it could be compared with.
     return replace(job, launch=(), files={name: text for name, text in job.files.items() if name != RANKMAP})
 
 
-def single(loaded: Loaded, target: Target, name: str, command: tuple[str, ...]) -> Job:
-    """A job of one process."""
+def _of_ranks(
+    loaded: Loaded, target: Target, name: str, command: tuple[str, ...], confined_to: str | None
+) -> Job:
+    if confined_to is None:
+        return train_job(loaded, target, name, (PROGRAM, *command), ())
+    job = train_job(loaded, target, name, (PROGRAM, *command, *OWN), (), mounts(command[0]))
+    return confined(job, loaded.experiment, target, PROGRAM, command[0], confined_to)
+
+
+def single(
+    loaded: Loaded,
+    target: Target,
+    name: str,
+    command: tuple[str, ...],
+    confined_to: str | None = None,
+) -> Job:
+    """A job of one process; of a confined one the folder of the round that it is confined to."""
     experiment = loaded.experiment
-    job = prepare_job(experiment, target, name, (PROGRAM, *command))
+    if confined_to is None:
+        job = prepare_job(experiment, target, name, (PROGRAM, *command))
+    else:
+        job = prepare_job(experiment, target, name, (PROGRAM, *command, *OWN), mounts(command[0]))
+        job = confined(job, experiment, target, PROGRAM, command[0], confined_to)
     cores = 1
     if experiment.training.model.name in UNETS and command[0] not in ("aggregate", "table"):
         one = experiment.model_copy(
@@ -142,16 +164,12 @@ def single(loaded: Loaded, target: Target, name: str, command: tuple[str, ...]) 
         cores = len(rank_map(replace(loaded, experiment=one), target).ranks[0].cores)
     elif isinstance(experiment.placement.cores_per_rank, int):
         cores = experiment.placement.cores_per_rank
-    threads = {
-        "OMP_NUM_THREADS": str(cores),
-        "TF_NUM_INTRAOP_THREADS": str(cores),
-        "TF_NUM_INTEROP_THREADS": "1",
-    }
+    threads = dict(zip(THREADS, (str(cores), str(cores), "1"), strict=True))
     allocation = Allocation(cpus_per_task=cores, time=experiment.resources.time, flags=job.allocation.flags)
     return replace(job, allocation=allocation, variables={**job.variables, **threads})
 
 
-def _aggregation(loaded: Loaded, target: Target, plan: Plan) -> Job:
+def _aggregation(loaded: Loaded, target: Target, plan: Plan, confined_to: str | None) -> Job:
     merging = plan.rules.aggregation
     name = job_name(NUMBER, "aggregate")
     experiment = loaded.experiment
@@ -169,9 +187,9 @@ def _aggregation(loaded: Loaded, target: Target, plan: Plan) -> Job:
     )
     theirs = replace(loaded, experiment=own)
     if merging.ranks == 1:
-        return single(theirs, target, name, ("aggregate",))
+        return single(theirs, target, name, ("aggregate",), confined_to)
     try:
-        return train_job(theirs, target, name, (PROGRAM, "aggregate"), ())
+        return _of_ranks(theirs, target, name, ("aggregate",), confined_to)
     except InputError as error:
         text = error.problems[0].message if error.problems else str(error)
         raise loaded.problem("federation.aggregation.ranks", text) from None
@@ -180,6 +198,7 @@ def _aggregation(loaded: Loaded, target: Target, plan: Plan) -> Job:
 def learn_job(loaded: Loaded, target: Target) -> Job:
     """One job for all rounds: of one process, or with a place for every collaborator of a round."""
     plan = Plan(RunDir(Path()), loaded.experiment)
+    is_confined(loaded)  # raises where that is expected
     job = single(loaded, target, LEARN, (plan.rules.execution,))
     if plan.rules.execution == "inprocess":
         return job

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from hpcflow.containers.mount import Mount
 from hpcflow.errors import InputError
 from hpcflow.experiment import Experiment, Loaded
 from hpcflow.experiment.schema import FLAG_OF_KEY, Placement
@@ -23,9 +25,12 @@ from hpcflow.storage import mounts
 ALLOCATION = {"nodes", "ntasks", "ntasks-per-node", "cpus-per-task"}
 COUNTS = ("ranks_per_node", "ranks_per_socket", "ranks_per_numa", "ranks_per_l3")
 RANKMAP = "rankmap.json"
+# What jobs of one process may set for it (flows/federated.py).
+THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 # The packer reads NIfTI and writes arrays: one process, no TensorFlow.
 PACK_TIME = "01:00:00"
-PREPARING, TRAINING = ("hpcflow.training.prepare",), ("hpcflow.training",)
+PREPARING: tuple[Word, ...] = ("hpcflow.training.prepare",)
+TRAINING: tuple[Word, ...] = ("hpcflow.training",)
 
 
 def train(loaded: Loaded, target: Target) -> JobGraph:
@@ -35,12 +40,21 @@ def train(loaded: Loaded, target: Target) -> JobGraph:
 
 
 def prepare_job(
-    experiment: Experiment, target: Target, name: str = "prepare", module: tuple[str, ...] = PREPARING
+    experiment: Experiment,
+    target: Target,
+    name: str = "prepare",
+    module: tuple[Word, ...] = PREPARING,
+    confined: Sequence[Mount] | None = None,
 ) -> Job:
     """The job that packs the data of an experiment; or another of one process that a federation needs."""
-    words = ("-m", *module, *_arguments(experiment))
     program = python(
-        experiment, target, words, reads=_data(experiment), writes=("HPCFLOW_RUN", "HPCFLOW_CACHE")
+        experiment,
+        target,
+        ("-m", *module, *arguments(experiment)),
+        reads=_data(experiment),
+        writes=("HPCFLOW_RUN", "HPCFLOW_CACHE"),
+        variables=THREADS,
+        confined=confined,
     )
     return Job(
         name=name,
@@ -59,8 +73,9 @@ def train_job(
     loaded: Loaded,
     target: Target,
     name: str = "train",
-    module: tuple[str, ...] = TRAINING,
+    module: tuple[Word, ...] = TRAINING,
     after: tuple[After, ...] = (After("prepare"),),
+    confined: Sequence[Mount] | None = None,
 ) -> Job:
     """The job that trains, all ranks. Raises InputError where they do not fit the target."""
     experiment = loaded.experiment
@@ -69,10 +84,11 @@ def train_job(
     program = python(
         experiment,
         target,
-        ("-m", *module, *_arguments(experiment)),
+        ("-m", *module, *arguments(experiment)),
         reads=(*_data(experiment), "HPCFLOW_CACHE"),
         writes=("HPCFLOW_RUN",),
         variables=tuple(threads.env),
+        confined=confined,
     )
     variables = {**experiment.environment.variables, **threads.env, **_site(target), **program.variables}
     launch = line(
@@ -155,7 +171,8 @@ def _data(experiment: Experiment) -> tuple[str, ...]:
     return ("HPCFLOW_DATA",) if experiment.storage.data else ()
 
 
-def _arguments(experiment: Experiment) -> tuple[Word, ...]:
+def arguments(experiment: Experiment) -> tuple[Word, ...]:
+    """What every program of a job is told: its data, the cache, its run, its job and its task."""
     data = ("--data", Variable("HPCFLOW_DATA")) if experiment.storage.data else ()
     names = ("HPCFLOW_RUN", "HPCFLOW_JOB", "HPCFLOW_TASK")
     return (*data, "--cache", Variable("HPCFLOW_CACHE"), *map(Variable, names))

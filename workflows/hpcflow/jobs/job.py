@@ -57,6 +57,10 @@ class Job:
     max_parallel: int | None = None  # of an array: tasks at once
     mpi_prefix: str | None = None  # a Python environment that brings its own Open MPI
     folders: tuple[str, ...] = ()  # variables naming folders that are made before the command
+    enter: tuple[
+        Word, ...
+    ] = ()  # of a confined job: what hpcflow does outside of the image before the command,
+    leave: tuple[Word, ...] = ()  # and after it, however it ended
     runtime: str | None = (
         None  # the container runtime that the command refers to: auto, apptainer, singularity
     )

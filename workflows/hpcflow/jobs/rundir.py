@@ -3,7 +3,7 @@
 RUNS/NAME/ID/
     experiment.yaml  provenance.json  graph.json  results.csv  trials.json (sweeps)  queue.json (Slurm)
     jobs/JOB/script.sh  queued.json  rankmap.json  scheduler.log (arrays)   and, of a single job, its task's files:
-    jobs/JOB/[TASK/]experiment.yaml  out.log  record.json  metrics.jsonl  bindings/RANK.json
+    jobs/JOB/[TASK/]experiment.yaml  out.log  record.json  metrics.jsonl  bindings/RANK.json  view/
     checkpoints/JOB/[TASK/]
     local.json  local.log                                      of the local engine
     [arms/ARM/]rounds/NNNN/                                    see RoundDir
@@ -22,6 +22,7 @@ from typing import Any
 
 from hpcflow.errors import RunError
 from hpcflow.jobs.job import Job, JobGraph
+from hpcflow.storage.publish import MANIFEST
 
 
 def new_id(now: datetime) -> str:
@@ -63,6 +64,11 @@ class TaskDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def view(self) -> Path:
+        """Of a confined task, while it runs: the run directory as it sees it (see federation/enclosure.py)."""
+        return self.path / "view"
+
+    @property
     def bindings(self) -> Path:
         """Folder: what each rank was really given."""
         return self.path / "bindings"
@@ -88,6 +94,11 @@ class RoundDir:
     def model(self) -> Path:
         """The aggregate: what the next round begins with."""
         return self.path / "model.safetensors"
+
+    @property
+    def manifest(self) -> Path:
+        """What commits the round (JSON)."""
+        return self.path / MANIFEST
 
     @property
     def state(self) -> Path:
@@ -234,6 +245,11 @@ class RunDir:
     def provenance(self) -> Path:
         """Who, when, from what, with which versions (JSON)."""
         return self.path / "provenance.json"
+
+    @property
+    def institutions(self) -> Path:
+        """Of a confined task's view alone: the CSV of subject and institution."""
+        return self.path / "institutions.csv"
 
     @property
     def graph_file(self) -> Path:

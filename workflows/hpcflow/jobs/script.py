@@ -47,6 +47,8 @@ def render(job: Job, title: str) -> str:
         "job": job,
         "job_dir": _HERE.job(job).path,
         "command": " \\\n    ".join(shell.lines(part) for part in (job.launch, job.program) if part),
+        "enter": shell.lines(job.enter),
+        "leave": shell.lines(job.leave),
     }
     text = _templates().get_template("job.sh.j2").render(context)
     return "\n".join(_single_spaced(text.splitlines())).rstrip() + "\n"

@@ -64,6 +64,12 @@ def path(text: str) -> str:
     return '"' + "".join(parts) + _escaped(text[end:]) + '"'
 
 
+def references(texts: Iterable[str]) -> tuple[str, ...]:
+    """The variables that ``path`` would expand in any of them."""
+    found = (match[1] or match[2] for text in texts for match in _REFERENCE.finditer(text))
+    return tuple(dict.fromkeys(found))
+
+
 def expand(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """The same expansion as ``path`` gives, done here. Raises RunError for a variable that is not set."""
 

@@ -78,6 +78,10 @@ record null null null null
 for name in $(compgen -e | grep -E '^(SBATCH_|PMI|PMIX_|PRTE_|OMPI_|HYDRA_|SRUN_|SLURM_(CPU_BIND|MEM_BIND|DISTRIBUTION|HINT|EXACT|THREADS_PER_CORE|EXPORT_ENV|SRUN_|MPI_TYPE))' || true); do
   unset "$name"
 done
+# What the submitter's shell tells the container runtime would be bound or set in every image.
+for name in $(compgen -e | grep -E '^(APPTAINER|SINGULARITY)' | grep -vE '^(APPTAINER|SINGULARITY)_(CACHEDIR|TMPDIR|CONFIGDIR)$' || true); do
+  unset "$name"
+done
 # mpirun starts its daemons by srun, which from 23.11 on would squeeze each into the CPUs of one task.
 unset SLURM_CPUS_PER_TASK SLURM_TRES_PER_TASK
 export HPCFLOW_DATA=/data/set

@@ -4,7 +4,7 @@ a job; those that need TensorFlow import it there alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,14 +52,14 @@ class Learner(Protocol):
         """Leave the other ranks, once, at the end."""
 
 
-def learner(plan: Plan, name: str, data: str = "", cache: str = "") -> Learner:
-    """The learner of collaborator ``name``, or of HOLDOUT. ``data`` is the folder that all share, ``cache`` that of
-    packed data.
+def learner(plan: Plan, name: str, folder: Callable[[str], str], cache: str) -> Learner:
+    """The learner of collaborator ``name``, or of HOLDOUT. ``folder`` tells the folder of somebody's data set (empty:
+    phantoms), ``cache`` is that of packed data.
     """
     if plan.experiment.training.model.name in UNETS:
         from hpcflow.federation.learners.unet import UnetLearner
 
-        return UnetLearner(plan, name, data, cache)
+        return UnetLearner(plan, name, folder, cache)
     from hpcflow.federation.learners.plain import PlainLearner
 
     return PlainLearner(plan, name)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcflow.errors import InputError
-from hpcflow.experiment.schema import Federation
 from hpcflow.federation import partition
 from hpcflow.federation.blas import one_thread
 from hpcflow.federation.client import Control
@@ -21,7 +18,6 @@ from hpcflow.federation.models.bowl import Bowl, Targets
 from hpcflow.federation.models.digits import DigitsModel, split_digits
 from hpcflow.federation.plan import HOLDOUT, Plan
 from hpcflow.federation.seeds import generator
-from hpcflow.jobs import shell
 
 BOWL_SAMPLES = 100
 
@@ -52,7 +48,7 @@ class PlainLearner:
         kept, out = split_digits(round(held.fraction * 1797) if held else 0, seed)
         if self.name == HOLDOUT:
             return out, out
-        dealt = deal(self.plan.rules, [str(label) for label in kept.labels], names)
+        dealt = deal(self.plan, [str(label) for label in kept.labels], names)
         if self.plan.pooled:
             split = [self._split(dealt[name], name) for name in names]
             mine, validation = (np.concatenate(part) for part in zip(*split, strict=True))
@@ -106,12 +102,13 @@ class PlainLearner:
         """Nobody else is there."""
 
 
-def deal(rules: Federation, labels: list[str], names: list[str]) -> dict[str, NDArray[np.int64]]:
+def deal(plan: Plan, labels: list[str], names: list[str]) -> dict[str, NDArray[np.int64]]:
     """The positions of each collaborator's items. Raises InputError."""
+    rules = plan.rules
     said, number = rules.partition, len(names)
     seed = rules.seed if said.seed is None else said.seed
     if said.method == "institution":
-        table = partition.read_institutions(_path(str(said.file)))
+        table = partition.read_institutions(plan.institutions)
         found = partition.by_institution([str(index) for index in range(len(labels))], table)
         missing = [name for name in names if name not in found]
         if missing:
@@ -127,7 +124,3 @@ def deal(rules: Federation, labels: list[str], names: list[str]) -> dict[str, ND
     else:
         dealt = partition.iid(len(labels), number, seed)
     return dict(zip(names, dealt.values(), strict=True))
-
-
-def _path(text: str) -> Path:
-    return Path(shell.expand(text, os.environ))

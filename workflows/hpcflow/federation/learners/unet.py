@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from hpcflow.federation.learners import Arrays, Learnt
 from hpcflow.federation.learners.plain import deal
 from hpcflow.federation.plan import HOLDOUT, Plan
 from hpcflow.federation.seeds import generator
-from hpcflow.jobs import shell
 from hpcflow.training.checkpoint import arrays_of, assign
 from hpcflow.training.data.batches import Augmentation, Samples
 from hpcflow.training.data.cache import Packed, open_packed
@@ -79,13 +78,13 @@ class FederatedSteps(Steps):
 class UnetLearner:
     """Slices or volumes of one's own data set, or of one's share of the one that all have."""
 
-    def __init__(self, plan: Plan, name: str, data: str, cache: str) -> None:
+    def __init__(self, plan: Plan, name: str, folder: Callable[[str], str], cache: str) -> None:
         from hpcflow.federation.contribution import keeps_control
 
         self.plan, self.name = plan, name
         training = plan.experiment.training
         self.strategy = _strategy(training.strategy, training.deterministic)
-        packed, split = self._data(data, Path(cache))
+        packed, split = self._data(folder, Path(cache))
         target = (
             TARGETS[training.data.target] if isinstance(training.data.target, str) else training.data.target
         )
@@ -127,21 +126,20 @@ class UnetLearner:
             return keras.optimizers.Adam(rate, jit_compile=False)
         return keras.optimizers.SGD(rate, momentum=self.given["momentum"], jit_compile=False)
 
-    def _data(self, shared: str, cache: Path) -> tuple[Packed, Split]:
+    def _data(self, folder: Callable[[str], str], cache: Path) -> tuple[Packed, Split]:
         if self.plan.pooled:
             names = [member.name for member in self.plan.rules.members]
-            return _joined([self._own(name, shared, cache) for name in names])
-        return self._own(self.name, shared, cache)
+            return _joined([self._own(name, folder(name), cache) for name in names])
+        return self._own(self.name, folder(self.name), cache)
 
-    def _own(self, name: str, shared: str, cache: Path) -> tuple[Packed, Split]:
+    def _own(self, name: str, folder: str, cache: Path) -> tuple[Packed, Split]:
         plan, training = self.plan, self.plan.experiment.training
         members = {member.name: member for member in plan.rules.members}
         held = plan.rules.evaluation.holdout
         member = members.get(name, Collaborator(name=name, data=held.data if held else None))
         data: Data = training.data
-        folder = shell.expand(member.data) if member.data else shared
         if member.phantom:
-            data, folder = data.model_copy(update={"phantom": member.phantom}), ""
+            data = data.model_copy(update={"phantom": member.phantom})
         others = [m.name for m in members.values() if not (m.data or m.phantom)]
         together = 1 if member.data or member.phantom else max(1, len(others))
         stripes, readers = plan.experiment.storage.stripes, together * self.strategy.size
@@ -166,7 +164,7 @@ class UnetLearner:
 
     def _dealt(self, subjects: Sequence[str], name: str, names: list[str]) -> tuple[int, ...]:
         """Positions of the subjects of ``name`` in the set that is dealt to ``names``, less the hold-out's."""
-        rules = self.plan.rules
+        plan, rules = self.plan, self.plan.rules
         if not names:
             return tuple(range(len(subjects)))
         held = rules.evaluation.holdout
@@ -176,7 +174,7 @@ class UnetLearner:
         if name == HOLDOUT:
             return out
         kept = [index for index in range(len(subjects)) if index not in out]
-        dealt = deal(rules, [subjects[index] for index in kept], names)
+        dealt = deal(plan, [subjects[index] for index in kept], names)
         return tuple(kept[int(index)] for index in dealt[name])
 
     def initial(self) -> Arrays:
