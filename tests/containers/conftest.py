@@ -51,6 +51,23 @@ def image() -> Image:
 
 
 @pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root of a shell and a few commands of this machine: a base from which images are built in a second."""
+    require("apptainer", "mksquashfs")
+    root = tmp_path_factory.mktemp("system")
+    for folder in ("bin", "etc", "lib", "lib64", "proc", "dev", "sys", "tmp", "root", "var/tmp", "usr/bin"):
+        (root / folder).mkdir(parents=True)
+    for name in ("sh", "mkdir", "cat", "ls", "cp", "rm"):
+        command = str(shutil.which(name, path="/bin:/usr/bin"))
+        linked = subprocess.run(["ldd", command], capture_output=True, text=True, check=True).stdout
+        needed = [word for word in linked.split() if word.startswith("/")]
+        for source, target in [(command, f"/bin/{name}"), *zip(needed, needed, strict=True)]:
+            (root / target[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, root / target[1:])
+    return root
+
+
+@pytest.fixture(scope="session")
 def mpich(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment whose mpi4py uses MPICH: what a container of another MPI family has inside.
 

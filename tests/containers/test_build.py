@@ -9,7 +9,8 @@ import pytest
 from commands import hpcflow
 from containers.conftest import Image, require
 from hpcflow.containers import definition
-from hpcflow.containers.build import about, digest, read_note
+from hpcflow.containers.note import about, read_note
+from hpcflow.containers.tree import digest
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +44,10 @@ def test_an_image_is_built_once_and_knows_where_it_came_from(image: Image) -> No
         "hpcflow.commit",
         "hpcflow.version: 0",
         "hpcflow.inputs: ",
+        "hpcflow.python: 3.",
+        "hpcflow.tensorflow-cpu: 2.",
+        "hpcflow.horovod: 0.",
+        "hpcflow.openmpi: 4.1.",
         "build-date",
     ):
         assert label in said.stdout

@@ -230,7 +230,7 @@ def _image(experiment: Experiment) -> dict[str, Any] | None:
     """The image's digest and origin, where it can be seen from here."""
     if experiment.container is None:
         return None
-    from hpcflow.containers.build import about
+    from hpcflow.containers.note import about
 
     try:
         return about(Path(shell.expand(experiment.container.image)))

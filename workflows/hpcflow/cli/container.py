@@ -32,7 +32,9 @@ def build(
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="A directory of files instead of a SIF.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Build even what is unchanged.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even what is unchanged, or was changed by hand.")
+    ] = False,
     argument: Annotated[
         list[str] | None,
         typer.Option("--arg", metavar="NAME=VALUE", help="A %arguments value of the definition; repeatable."),

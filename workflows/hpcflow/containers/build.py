@@ -1,55 +1,34 @@
 """Building an image, with its progress shown and its origin kept: `hpcflow container build`.
 
-What an image was made from is digested; an image whose digest is still that is left alone. The note of it, IMAGE.json,
-lies beside the image and goes into the provenance of every run that uses it.
+What an image was made from is digested; an image whose digest is still that is left alone (note.py).
 """
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import hpcflow
 from hpcflow.containers.definition import Definition
+from hpcflow.containers.note import LABEL, Note, note_path, obstacle, read_note
 from hpcflow.containers.runtime import Runtime, clean
+from hpcflow.containers.tree import digest, summary
 from hpcflow.engines.ask import ask
 from hpcflow.errors import InputError, SiteError
-from hpcflow.storage.publish import publish_json, read_published
+from hpcflow.storage.publish import publish_json
 
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 TAIL = 25  # lines of a failed build that are shown
 QUICK = ("-comp", "zstd", "-Xcompression-level", "3")
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is kept of an image. ``sha256`` is that of a SIF; a directory of files has none."""
-
-    definition: str
-    inputs: str
-    sha256: str | None
-    size: int
-    mtime_ns: int
-    built: str
-    seconds: float
-    runtime: str
-    hpcflow: str
-    commit: str
-
-    def of(self, image: Path) -> bool:
-        """Whether this is the note of the file that is there now."""
-        found = image.stat()
-        return image.is_dir() or (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
 
 
 def _mirror() -> str:
@@ -61,36 +40,6 @@ def _mirror() -> str:
         if uri.rstrip("/").endswith("/debian"):
             return uri
     raise InputError("no Debian mirror is known here: name one with --arg MIRROR=URL")
-
-
-def note_path(image: Path) -> Path:
-    """IMAGE.json."""
-    return image.with_name(image.name + ".json")
-
-
-def read_note(image: Path) -> Note | None:
-    """The note beside an image, if it is of this very image."""
-    import json
-
-    try:
-        note = Note(**json.loads(read_published(note_path(image), patience_s=0)))
-        return note if note.of(image) else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def about(image: Path) -> dict[str, Any]:
-    """An image for the provenance of a run: its digest and where it came from."""
-    note = read_note(image)
-    if note:
-        return {"image": str(image), **asdict(note)}
-    return {"image": str(image), "sha256": None if image.is_dir() else digest(image)}
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def build(
@@ -109,45 +58,67 @@ def build(
     It appears under its name when it is whole. Raises SiteError with the end of the build's output.
     """
     given = dict(arguments or {})
-    inputs = definition.inputs({**given, "sandbox": str(sandbox)})
-    before = read_note(image) if image.exists() else None
+    with _told(image):
+        inputs = definition.inputs({**given, "sandbox": str(sandbox)})
+        _refuse_to_lose(image, definition, given, force=force)
+    before = read_note(image)
     if before and before.inputs == inputs and not force:
         return before, False
     commit = _commit()
     if definition.needs_mirror and "MIRROR" not in given:
         given["MIRROR"] = _mirror()
-    labels = {"INPUTS": inputs, "HPCFLOW": hpcflow.__version__, "COMMIT": commit} if definition.own else {}
+    labels = {LABEL: inputs, "hpcflow.version": hpcflow.__version__, "hpcflow.commit": commit}
     started = time.monotonic()
-    image.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=image.parent) as folder:
-        context = Path(folder, "context")
-        context.mkdir()
-        definition_file = definition.gather(context, _lent() if definition.own else {})
-        made = Path(folder, image.name)
-        words = [runtime.path, "build", "--fakeroot", *(["--sandbox"] if sandbox else [])]
-        words += [] if sandbox else ["--mksquashfs-args", " ".join(QUICK)]
-        words += [word for bind in _binds() if definition.own for word in ("--bind", bind)]
-        words += [
-            word for name, value in {**labels, **given}.items() for word in ("--build-arg", f"{name}={value}")
-        ]
-        words += [*options, str(made), definition_file.name]
-        _run(["env", "-C", str(context), *words], say)
-        _replace(made, image)
-    found = image.stat()
-    note = Note(
-        definition=definition.name,
-        inputs=inputs,
-        sha256=None if sandbox else digest(image),
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        built=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.monotonic() - started, 1),
-        runtime=f"{runtime.name} {runtime.version}",
-        hpcflow=hpcflow.__version__,
-        commit=commit,
-    )
-    publish_json(note_path(image), asdict(note))
+    with _told(image):
+        image.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=image.parent) as folder:
+            context = Path(folder, "context")
+            context.mkdir()
+            source, begin = definition.gather(context, _lent() if definition.own else {}, labels)
+            made = Path(folder, image.name)
+            words = [runtime.path, "build", "--fakeroot", *(["--sandbox"] if sandbox else [])]
+            words += [] if sandbox else ["--mksquashfs-args", " ".join(QUICK)]
+            words += [word for bind in _binds() if definition.own for word in ("--bind", bind)]
+            words += [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
+            _run(["env", "-C", str(begin), *words, *options, str(made), str(source)], say)
+            _replace(made, image)
+        found = summary(image)
+        note = Note(
+            definition=definition.name,
+            inputs=inputs,
+            sha256=None if sandbox else digest(image),
+            **asdict(found),
+            built=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 1),
+            runtime=f"{runtime.name} {runtime.version}",
+            hpcflow=hpcflow.__version__,
+            commit=commit,
+        )
+        publish_json(note_path(image), asdict(note))
     return note, True
+
+
+@contextlib.contextmanager
+def _told(image: Path) -> Iterator[None]:
+    """A file system that refuses, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise SiteError(
+            f"{image} cannot be built: {error.strerror or error}: {error.filename} (read what it is made from, and "
+            "write where -o says, by hand to see why)"
+        ) from None
+
+
+def _refuse_to_lose(
+    image: Path, definition: Definition, arguments: Mapping[str, str], *, force: bool
+) -> None:
+    """Raise InputError where the image would take the place of what is no image, or of what it is made from."""
+    for source in (definition.path, *definition.reads(arguments), *definition.bases(arguments)):
+        if image.exists() and source.exists() and image.samefile(source):
+            raise InputError(f"{image} is what the image is made from (name another image with -o)")
+    if reason := obstacle(image, force=force):
+        raise InputError(reason)
 
 
 def _run(words: list[str], say: Callable[[str], None]) -> None:

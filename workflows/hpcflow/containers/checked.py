@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import platform
+from dataclasses import astuple
 from pathlib import Path
 
 from hpcflow.containers import check
+from hpcflow.containers.tree import summary
 from hpcflow.doctor.finding import Finding
 from hpcflow.errors import RunError, SiteError
 from hpcflow.experiment import Loaded
@@ -48,12 +50,13 @@ def _error(loaded: Loaded, bad: Finding) -> Exception:
 def _note(container: Container, target: Target) -> Path | None:
     """The file that stands for "this was checked": its name changes with whatever the answer depends on."""
     try:
-        found = Path(shell.expand(container.image)).stat()
+        image = Path(shell.expand(container.image))
+        found = (str(image), image.stat().st_ino, *astuple(summary(image)))
     except (OSError, RunError):
         return None
     facts = (
         container.model_dump(mode="json"),
-        (found.st_size, found.st_mtime_ns, found.st_ino),
+        found,
         (target.launcher, target.launcher_version, target.prefix, target.mpi_plugin, target.as_root),
         (platform.node(), os.environ.get("PATH")),
     )

@@ -1,5 +1,5 @@
-"""Definition files, and all that an image is made from: gathered in one folder, and digested, so that an image that
-would come out the same is not built again."""
+"""Definition files, and all that an image is made from: gathered, and digested, so that an image that would come out
+the same is not built again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import json
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 import hpcflow
+from hpcflow.containers.tree import digest, summary
 from hpcflow.errors import InputError
 
 _PACKAGE = Path(hpcflow.__file__).parent
@@ -46,22 +48,76 @@ class Definition:
 
     def inputs(self, arguments: Mapping[str, str]) -> str:
         """A digest of everything that makes the image what it is: the text, the sources, the arguments."""
-        digest = hashlib.sha256(self.path.read_bytes())
+        whole = hashlib.sha256(self.path.read_bytes())
         for name, path in sources().items() if self.own else ():
-            digest.update(f"\0{name}\0".encode() + _part(name, path.read_bytes()))
-        digest.update(repr(sorted(arguments.items())).encode())
-        return digest.hexdigest()
+            whole.update(f"\0{name}\0".encode() + _part(name, path.read_bytes()))
+        for path in self.reads(arguments):
+            whole.update(f"\0{path}\0{digest(path)}".encode())
+        for path in self.bases(arguments):
+            # A base is a whole system: its files are counted and dated, not read.
+            whole.update(f"\0{path}\0{summary(path) if path.exists() else None}".encode())
+        whole.update(repr(sorted(arguments.items())).encode())
+        return whole.hexdigest()
 
-    def gather(self, folder: Path, lent: Mapping[str, Path]) -> Path:
-        """Copy it and its sources into ``folder``, with the files of ``lent`` in HOST; the definition's path there."""
+    def reads(self, arguments: Mapping[str, str]) -> list[Path]:
+        """Files and folders of this machine that a user's definition names in %files."""
+        named = () if self.own else _copied(self._filled(arguments))
+        # Not Path.glob: it knows neither absolute patterns nor ".".
+        folder = self.path.parent
+        return [folder / found for name in named for found in sorted(glob(name, root_dir=folder))]  # noqa: PTH207
+
+    def bases(self, arguments: Mapping[str, str]) -> list[Path]:
+        """Images and folders of this machine that it starts from."""
+        text = "" if self.own else self._filled(arguments)
+        local = re.search(r"^bootstrap:\s*localimage\s*$", text, re.IGNORECASE | re.MULTILINE)
+        names = re.findall(r"^from:[^\S\n]*(\S.*?)\s*$", text, re.IGNORECASE | re.MULTILINE) if local else ()
+        return [self.path.parent / name for name in names]
+
+    def _filled(self, arguments: Mapping[str, str]) -> str:
+        """Its text with `{{ NAME }}` replaced as Apptainer does it."""
+        text = self.path.read_text(encoding="utf-8", errors="surrogateescape")
+        values = dict(line.split("=", 1) for line in _section(text, "arguments") if "=" in line)
+        values |= arguments
+        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda found: values.get(found[1], found[0]), text)
+
+    def gather(self, folder: Path, lent: Mapping[str, Path], labels: Mapping[str, str]) -> tuple[Path, Path]:
+        """Copy it into ``folder`` with ``labels`` added; the copy, and the folder that a build of it begins in.
+
+        What a user's definition names lies where it lay. hpcflow's own find their sources beside them, and the files
+        of ``lent`` in HOST.
+        """
         target = folder / self.path.name
-        shutil.copyfile(self.path, target)
+        added = "".join(f"    {name} {value}\n" for name, value in labels.items())
+        target.write_bytes(self.path.read_bytes() + f"\n%labels\n{added}".encode())
+        if not self.own:
+            return target, self.path.parent
         (folder / HOST).mkdir()
         for name, path in lent.items():
             shutil.copy(path, folder / HOST / name)
-        for name, path in sources().items() if self.own else ():
+        for name, path in sources().items():
             shutil.copy(path, folder / name)
-        return target
+        return target, folder
+
+
+def _section(text: str, name: str) -> Iterator[str]:
+    """The lines of the sections %``name`` of a definition, without blank ones and comments."""
+    inside = False
+    for line in map(str.strip, text.splitlines()):
+        if header := re.match(r"%(\w+)\s*(.*)", line):
+            # What %files takes from another stage is in the image, not on this machine.
+            inside = header[1].lower() == name and not header[2].startswith("from ")
+        elif re.match(r"bootstrap:", line, re.IGNORECASE):
+            inside = False
+        elif inside and line and not line.startswith("#"):
+            yield line
+
+
+def _copied(text: str) -> Iterator[str]:
+    """The sources in %files: the first word of a line, which may be quoted."""
+    for line in _section(text, "files"):
+        found = re.match(r""" "([^"]*)" | '([^']*)' | ((?:\\.|[^\s\\])+) """, line, re.VERBOSE)
+        if found:
+            yield found[1] or found[2] or re.sub(r"\\(.)", r"\1", found[3] or "")
 
 
 def _part(name: str, content: bytes) -> bytes:
