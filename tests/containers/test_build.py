@@ -1,4 +1,4 @@
-"""Building: what is unchanged is not built again; a Dockerfile becomes a definition, and what is lost is named."""
+"""Building hpcflow's own definitions: what is unchanged is not built again."""
 
 import json
 import subprocess
@@ -13,20 +13,6 @@ from hpcflow.containers.note import about, read_note
 from hpcflow.containers.tree import digest
 
 ROOT = Path(__file__).parents[2]
-
-DOCKERFILE = """\
-FROM debian:bookworm AS build
-ENV LEVEL=3
-RUN make all && \\
-    make install
-
-FROM debian:bookworm-slim
-ARG VERSION
-COPY --from=build /opt/tool /opt/tool
-RUN --mount=type=cache,target=/c echo hello
-USER nobody
-CMD ["tool"]
-"""
 
 
 @pytest.mark.train
@@ -96,31 +82,3 @@ def test_no_such_definition() -> None:
     done = hpcflow("container", "build", "nothing")
     assert done.returncode == 2
     assert "there is no such definition file (hpcflow's own: unet-docker, unet)" in done.stderr
-
-
-def test_losses_of_a_dockerfile_are_named_with_their_lines(tmp_path: Path) -> None:
-    path = tmp_path / "Dockerfile"
-    path.write_text(DOCKERFILE)
-    done = hpcflow("container", "from-dockerfile", path, "-o", tmp_path / "out.def")
-    assert done.returncode == 2
-    assert not (tmp_path / "out.def").exists()
-    lines = {line.split(": ")[1]: line for line in done.stderr.splitlines() if line.startswith(str(path))}
-    assert lines["FROM"].startswith(f"{path}:6:1: FROM: is stage 2")
-    assert lines["ENV"].startswith(f"{path}:2:1: ENV: ")
-    assert lines["RUN"].startswith(f"{path}:9:1: RUN: options")
-    assert {"ARG", "USER"} <= set(lines)
-    done = hpcflow("container", "from-dockerfile", path, "--accept-losses")
-    assert done.returncode == 0
-    assert "From: debian:bookworm-slim" in done.stdout and "# FROM (line 6):" in done.stdout
-
-
-def test_a_plain_dockerfile_becomes_a_definition(tmp_path: Path) -> None:
-    path = tmp_path / "Dockerfile"
-    path.write_text("FROM python:3.11-slim\nRUN pip install numpy\nWORKDIR /work\n")
-    done = hpcflow("container", "from-dockerfile", path)
-    assert done.returncode == 0 and done.stderr == ""
-    assert "Bootstrap: docker\nFrom: python:3.11-slim" in done.stdout
-    assert "%post\n" in done.stdout and "pip install numpy" in done.stdout
-    path.write_text("RUN true\n")
-    done = hpcflow("container", "from-dockerfile", path)
-    assert done.returncode == 2 and "FROM: there is none" in done.stderr

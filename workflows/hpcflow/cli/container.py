@@ -103,7 +103,7 @@ def from_dockerfile(
     """Turn a Dockerfile into a definition file, and name what is lost on the way. Ends with 2 if it is much."""
     from hpcflow.containers.dockerfile import convert
 
-    made = convert(dockerfile)
+    made = convert(dockerfile, output.absolute().parent if output else None)
     for problem, _ in made.losses:
         print(problem, file=sys.stderr)
     if made.grave and not accept:
