@@ -13,6 +13,7 @@ HEAD = "name: x\ntraining: {data: {phantom: {}}}\n"
     ("text", "key", "sentence"),
     [
         ("{image: 'docker://debian'}", "image", "every rank would fetch docker:// for itself"),
+        ("{image: ' '}", "image", "names no image"),
         ("{}", "image", "this key is missing"),
         ("{image: a.sif, binds: ['/a:b']}", "binds[0]", "`b` is no absolute path in the image"),
         ("{image: a.sif, binds: ['/a:/b:x']}", "binds[0]", "is no bind"),

@@ -8,77 +8,28 @@ cleaned.
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hpcflow.containers import processor
 from hpcflow.containers import runtime as runtimes
-from hpcflow.containers.command import CODE, WRAPPER, passed, wrapper
-from hpcflow.containers.mount import words as mount
-from hpcflow.containers.runtime import Runtime
+from hpcflow.containers.place import PROBE, Place
+from hpcflow.containers.preflight import preflight
 from hpcflow.doctor.finding import Finding, ok, problem, warning
-from hpcflow.doctor.mpi import PLUGINS, Mpi, identify, mismatch
+from hpcflow.doctor.mpi import PLUGINS, Mpi, identify, mismatch, srun_plugins
+from hpcflow.engines.ask import ask
 from hpcflow.errors import RunError, SiteError
 from hpcflow.experiment import Experiment
-from hpcflow.experiment.container import Container
 from hpcflow.flows.target import Target
 from hpcflow.jobs import shell
 
-PROBE = f"{CODE}/hpcflow/containers/probe.py"
 ASK_S = 120.0  # a first start of an image may have to unpack it
-PREFLIGHT_S = 180.0
 # Which MPI family a launcher starts; srun starts what its plugin speaks.
 STARTS = {"openmpi": "openmpi", "horovodrun": "openmpi", "intelmpi": "intelmpi", "mpich": "mpich"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a check runs with: the image here, the runtime, the words that start a program in it."""
-
-    container: Container
-    target: Target
-    image: Path
-    runtime: Runtime
-
-    @property
-    def options(self) -> list[str]:
-        """Options of exec: those of jobs, but for their folders."""
-        made = ["--nv"] if self.container.nv else []
-        made += [*self.container.flags, *mount(self.target.code, f"{CODE}/hpcflow")]
-        if self.mpi_prefix:
-            made += mount(self.mpi_prefix, self.mpi_prefix)
-        for bind in self.container.binds:
-            source, _, rest = bind.partition(":")
-            inside, _, mode = rest.partition(":")
-            found = shell.expand(source)
-            made += mount(found, inside or found, writable=mode != "ro")
-        return made
-
-    @property
-    def mpi_prefix(self) -> str:
-        """The folder of the node's MPI that is bound; empty for the image's own."""
-        if self.container.mpi != "bind":
-            return ""
-        own = self.target.prefix if self.target.own_mpi else ""
-        return shell.expand(self.container.mpi_prefix) if self.container.mpi_prefix else own
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables of a process here whose image shall see what it will see in a job."""
-        own = {"PYTHONPATH": CODE, "PYTHONNOUSERSITE": "1", **self.container.env}
-        if prefix := self.mpi_prefix:
-            own |= {"LD_LIBRARY_PATH": f"{prefix}/lib", "OPAL_PREFIX": prefix, "PMIX_INSTALL_PREFIX": prefix}
-        return {**runtimes.clean(), **passed(own), "OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
-
-    def words(self, *arguments: str, cleanenv: bool = False) -> list[str]:
-        """`python ARGUMENTS` inside."""
-        options = [*(["--cleanenv"] if cleanenv else []), *self.options]
-        return [*self.runtime.exec(str(self.image), options), self.container.python, *arguments]
 
 
 def examine(experiment: Experiment, target: Target, ranks: int = 2) -> tuple[Finding, ...]:
@@ -87,27 +38,40 @@ def examine(experiment: Experiment, target: Target, ranks: int = 2) -> tuple[Fin
     if container is None:
         return (ok("image", "none is named: jobs run in hpcflow's own environment"),)
     try:
-        runtime = runtimes.find(container.runtime)
         image = Path(shell.expand(container.image))
-    except (SiteError, RunError) as error:
+    except RunError as error:
+        return (problem("image", str(error), "set it here too, or name the image without it"),)
+    try:
+        runtime = runtimes.find(container.runtime)
+    except SiteError as error:
         return (problem("runtime", str(error), "load it here too, or set container.check: false"),)
     if not image.exists():
         return (problem("image", f"there is no {image}", "build it: hpcflow container build"),)
     place = Place(container, target, image, runtime)
     found: list[Finding] = [ok("runtime", f"{runtime.name} {runtime.version} ({runtime.path})")]
+    if strange := processor.stranger(image, container.python):
+        return (*found, strange)
     try:
         inside = _ask(place)
     except SiteError as error:
-        return (
-            *found,
-            problem("image", str(error), "see that it runs: " + " ".join(place.words("-V")[:4]) + " ..."),
-        )
+        return (*found, problem("image", str(error), f"see why: {_by_hand(place)}"))
+    except RunError as error:
+        return (*found, problem("binds", str(error), "set it here too, or name the folder without it"))
     found += _contents(place, inside)
+    found += processor.declared(inside, target)
     found += _libraries(place, inside)
     found += _mpi(target, inside)
-    if not any(finding.level == "problem" for finding in found):
-        found += _preflight(place, min(2, ranks))
+    library = _library(inside["mpi4py"])
+    if library and not any(finding.level == "problem" for finding in found):
+        found += _plugin(target, library)
+        found += preflight(place, library, min(2, ranks))
     return tuple(found)
+
+
+def _by_hand(place: Place) -> str:
+    """A short command that shows what a check saw."""
+    userns = ["--userns"] if place.target.as_root else []
+    return shlex.join([place.runtime.name, "exec", *userns, str(place.image), place.container.python, "-V"])
 
 
 def _ask(place: Place) -> dict[str, Any]:
@@ -152,10 +116,6 @@ def _contents(place: Place, inside: Mapping[str, Any]) -> Iterator[Finding]:
         yield problem("image", what, "name its Python in container.python, or install them in the image")
     else:
         yield ok("image", what)
-    here = os.uname().machine
-    if inside["machine"] != here:
-        text = f"the image is for {inside['machine']}, this machine is {here}"
-        yield warning("architecture", text, "build it where it is to run")
 
 
 def _libraries(place: Place, inside: Mapping[str, Any]) -> Iterator[Finding]:
@@ -195,13 +155,16 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)) or (0,)
 
 
+def _library(answer: Mapping[str, Any]) -> Mpi | None:
+    return identify(str(answer.get("version", "")), str(answer.get("library", "")))
+
+
 def _mpi(target: Target, inside: Mapping[str, Any]) -> Iterator[Finding]:
     """The image's MPI against the launcher's."""
     for name in ("horovod", "mpi4py"):
-        answer = inside[name]
-        library = identify(str(answer.get("version", "")), str(answer.get("library", "")))
+        library = _library(inside[name])
         if library is None:
-            why = answer.get("error") or "it is of no family known here"
+            why = inside[name].get("error") or "it is of no family known here"
             yield problem(
                 "MPI", f"the MPI of the image's {name} does not answer: {why}", "install one in the image"
             )
@@ -213,6 +176,22 @@ def _mpi(target: Target, inside: Mapping[str, Any]) -> Iterator[Finding]:
             yield problem("MPI", f"{what}; {reason}", do)
             return
         yield ok("MPI", what + (f", launched by {_starter(target)}" if _starter(target) else ""))
+
+
+def _plugin(target: Target, library: Mpi) -> Iterator[Finding]:
+    """How srun will speak with the ranks. That the plugin starts ``library`` is known by now."""
+    if target.launcher != "srun":
+        return
+    answer = ask(("srun", "--mpi=list"))
+    has = srun_plugins(answer.out + answer.err)
+    plugin, listed = target.mpi_plugin, ", ".join(has) or "none"
+    name = f"name the one that starts {library} in the site's profile: mpi_plugin"
+    if plugin is None:
+        yield warning("PMI", f"which plugin srun starts ranks by is not known here (it has {listed})", name)
+    elif answer.ok and plugin.split("_v")[0] not in has:  # pmix_v4 is a version of pmix
+        yield problem("PMI", f"srun has no plugin {plugin} (it has {listed})", name)
+    else:
+        yield ok("PMI", f"srun --mpi={plugin} starts {library}" + ("" if answer.ok else "; srun is not here"))
 
 
 def _starter(target: Target) -> Mpi | None:
@@ -236,55 +215,3 @@ def against(library: Mpi, target: Target) -> str:
             else f"{library} cannot be started by {target.launcher}: every rank would be rank 0 of 1"
         )
     return mismatch(library, starter)
-
-
-def _preflight(place: Place, ranks: int) -> Iterator[Finding]:
-    """Start ``ranks`` ranks in the image, as a job will, and compare what MPI says with it."""
-    if place.target.launcher not in ("openmpi", "horovodrun"):
-        yield ok("preflight", f"left out: ranks of {place.target.launcher} start in a job alone")
-        return
-    mpirun = Path(place.target.prefix, "bin", "mpirun")
-    command = str(mpirun) if mpirun.exists() else "mpirun"
-    root = ["--allow-run-as-root"] if place.target.as_root else []
-    mine = [command, "-np", str(ranks), "-H", f"localhost:{ranks}", "--bind-to", "none", *root]
-    clean = place.container.mpi == "hybrid"
-    mine += ["env", "-u", "OPAL_PREFIX", "-u", "PMIX_INSTALL_PREFIX"] if clean else []
-    if place.container.cleanenv:
-        mine += ["bash", "-c", wrapper(place.container.env), WRAPPER]
-    mine += place.words(PROBE, "size", cleanenv=place.container.cleanenv)
-    env = place.environment
-    with subprocess.Popen(
-        mine, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True
-    ) as process:
-        try:
-            out, _ = process.communicate(timeout=PREFLIGHT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            what = f"{ranks} ranks did not find each other within {PREFLIGHT_S:.0f} s"
-            yield problem("preflight", what, "build the image with the launcher's own MPI")
-            return
-    yield verdict(out, process.returncode, ranks)
-
-
-def verdict(out: str, code: int, ranks: int) -> Finding:
-    """What a preflight's output says."""
-    sizes = {json.loads(line[4:])["size"] for line in out.splitlines() if line.startswith("mpi {")}
-    if sizes and sizes != {ranks}:
-        what = f"{ranks} ranks were started, and MPI says {' and '.join(map(str, sorted(sizes)))}"
-        return problem("preflight", what, "each would train alone: the image's MPI must be the launcher's")
-    if re.search(r"signal 4|Illegal instruction|exit(ed with)? code:? 132", out):
-        what = "TensorFlow needs instructions that this processor lacks"
-        return problem("preflight", what, "build the image for this processor")
-    if code or not sizes:
-        return problem(
-            "preflight", f"{ranks} ranks did not start: {_why(out)}", "run it by hand to see all of it"
-        )
-    return ok("preflight", f"{ranks} ranks found each other, and TensorFlow starts on this processor")
-
-
-def _why(out: str) -> str:
-    """The line of a failed start that says most."""
-    lines = [line.strip() for line in out.splitlines() if line.strip() and not line.startswith("---")]
-    telling = [line for line in lines if re.search(r"error|fatal|cannot|not found", line, re.IGNORECASE)]
-    return (telling or lines or ["it printed nothing"])[0][:200]

@@ -41,6 +41,7 @@ def target(loaded: Loaded, slurm: SlurmSite | None) -> Target:
         as_root=os.geteuid() == 0,
         code=str(Path(hpcflow.__file__).parent),
         max_submit=_max_submit(loaded, slurm),
+        cpu_flags=loaded.site.cpu_flags,
     )
 
 

@@ -43,6 +43,8 @@ def _flag(flag: str) -> str:
 
 
 def _image(text: str) -> str:
+    if not text.strip():
+        refuse("names no image (for example unet.sif)")
     scheme = re.match(r"([a-z-]+)://", text)
     if scheme:
         refuse(

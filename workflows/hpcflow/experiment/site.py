@@ -50,6 +50,10 @@ class Site(Section):
     )
     mpi_plugin: Word | None = Field(None, description="srun --mpi= on this site, as in pmix.")
     node: NodeShape | None = Field(None, description="Shape of the nodes.")
+    cpu_flags: tuple[Word, ...] = Field(
+        (),
+        description="Features of the nodes' processors (`flags` in /proc/cpuinfo); images are compared with them.",
+    )
     prices: Prices | None = Field(None, description="What jobs cost there; reports tell what a run came to.")
     max_local_jobs: Count | None = Field(None, description="Jobs that the local engine runs at once at most.")
 

@@ -29,3 +29,4 @@ class Target:
     as_root: bool = False
     code: str = ""
     max_submit: int | None = None  # jobs that the user may have in the queue; None: no limit is known
+    cpu_flags: tuple[str, ...] = ()  # features of the nodes' processors, where the site's profile says them
