@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from commands import hpcflow
+from hpcflow.containers import checked
+from hpcflow.experiment.container import Container
+from hpcflow.flows.target import Target
+from hpcflow.placement.topology import Topology
 
 TEXT = """\
 Bootstrap: localimage
@@ -60,7 +64,12 @@ def test_what_it_names_is_found_beside_it_and_decides_whether_it_is_built(own: P
 def test_a_sandbox_that_was_changed_is_neither_unchanged_nor_lost(own: Path, tmp_path: Path) -> None:
     image = tmp_path / "box"
     assert built(own, image, "--sandbox")
+    container = Container.model_validate({"image": str(image)})
+    place = Target("local", "/", False, Topology.from_counts(1, 1, 1), "openmpi", "4.1.8")
+    before = checked._note(container, place)
+    assert before == checked._note(container, place)
     (image / "srv/app.py").unlink()
+    assert before != checked._note(container, place)  # `submit` tries it again
     done = hpcflow("container", "build", own, "-o", image, "--sandbox")
     assert done.returncode == 2 and "was changed since it was built (--force builds it anew" in done.stderr
     assert not (image / "srv/app.py").exists()

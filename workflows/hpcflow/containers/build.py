@@ -71,7 +71,11 @@ def build(
     started = time.monotonic()
     with _told(image):
         image.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=image.parent) as folder:
+        # Files that belong to other users of the image may resist; what is built is whole all the same.
+        temporary = tempfile.TemporaryDirectory(
+            prefix=".build-", dir=image.parent, ignore_cleanup_errors=True
+        )
+        with temporary as folder:
             context = Path(folder, "context")
             context.mkdir()
             source, begin = definition.gather(context, _lent() if definition.own else {}, labels)
@@ -82,6 +86,8 @@ def build(
             words += [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
             _run(["env", "-C", str(begin), *words, *options, str(made), str(source)], say)
             _replace(made, image)
+        if Path(folder).exists():
+            say(f"{folder} could not be removed whole (unshare --map-auto --map-root-user rm -rf it)")
         found = summary(image)
         note = Note(
             definition=definition.name,
