@@ -27,9 +27,7 @@ LEVELS = {
 }
 # NumPy's and TensorFlow's names -> /proc/cpuinfo's, where these differ by more than capitals.
 FLAGS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("SSE", "SSE2", "SSE3"), ()
-    ),  # every x86-64 that runs jobs has them, and no profile names them
+    **dict.fromkeys(("SSE", "SSE2", "SSE3"), ()),  # no x86-64 that runs jobs lacks them
     "SSE41": ("sse4_1",),
     "SSE42": ("sse4_2",),
     "LAHF": ("lahf_lm",),
@@ -38,6 +36,13 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "X86_V2": LEVELS[2],
     "X86_V3": (*LEVELS[2], *LEVELS[3]),
     "X86_V4": (*LEVELS[2], *LEVELS[3], *LEVELS[4]),
+}
+# What a profile says by naming one of these.
+IMPLIES = {
+    "sse4_2": LEVELS[2],
+    "avx": LEVELS[2],
+    "avx2": (*LEVELS[2], *LEVELS[3]),
+    "avx512f": (*LEVELS[2], *LEVELS[3]),
 }
 GUARDED = ("SSE4_1", "SSE4_2", "AVX", "AVX2", "FMA", "AVX512F")
 """What TensorFlow's guard tells, if the processor has it: compiled for it, or not."""
@@ -50,12 +55,7 @@ def machine(image: Path, python: str) -> str | None:
         if not image.is_dir():
             head = sif.head(image)
             return sif.machine(head) if head else None
-        names = (
-            [python]
-            if python.startswith("/")
-            else [f"{place}/{python}" for place in ("/usr/local/bin", "/usr/bin")]
-        )
-        for name in (*names, "/bin/sh"):
+        for name in (python, f"/usr/local/bin/{python}", f"/usr/bin/{python}", "/bin/sh"):
             program = _within(image, name)
             if program.is_file() and (found := elf.machine(program)):
                 return found
@@ -104,8 +104,9 @@ def here() -> frozenset[str]:
 
 def nodes(target: Target) -> tuple[frozenset[str], str]:
     """The features of the processors that jobs get, and whose they are: the profile's, else this machine's."""
-    if target.cpu_flags:
-        return frozenset(target.cpu_flags), "a node of the site's profile (cpu_flags)"
+    if said := target.cpu_flags:
+        implied = [flag for name in said for flag in IMPLIES.get(name, ())]
+        return frozenset((*said, *implied)), "a node of the site's profile (cpu_flags)"
     return here(), "this machine"
 
 
@@ -133,7 +134,7 @@ def compiled(out: str, target: Target) -> Finding | None:
     if not mine:
         return None
     match = re.search(r"To enable the following instructions: ([^,\n]*)", out)
-    unused = match[1].split() if match else []
+    unused = match[1].replace(".", "_").split() if match else []
     needs = [name.lower() for name in GUARDED if name.lower() in mine and name not in unused]
     if lacks := _lacking(needs, flags):
         return problem("processor", f"TensorFlow was compiled for {lacks}, which {whose} lacks", BUILD)
