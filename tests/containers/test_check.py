@@ -137,7 +137,17 @@ def test_an_interrupt_ends_the_ranks_too(image: Image, tmp_path: Path) -> None:
         return found
 
     path = config(tmp_path, Image(named, False, 0))
-    words = [str(HPCFLOW), "container", "check", str(path), "--engine", "local"]
+    # A shell's background jobs ignore the signal, and hand that on.
+    words = [
+        "env",
+        "--default-signal=INT",
+        str(HPCFLOW),
+        "container",
+        "check",
+        str(path),
+        "--engine",
+        "local",
+    ]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         assert wait_until(lambda: bool(running("mpirun"))), "no mpirun"
         time.sleep(1)  # its ranks start
