@@ -30,8 +30,14 @@ from hpcflow.storage.publish import publish_text
 
 PATIENCE_S = 20
 LONGEST_ARRAY = 1001
-# What scontrol and scancel say of a job that has begun to end, or has ended: it needs nothing any more.
-_NOTHING_WAITS = ("Invalid job id", "already completed", "already completing", "already finished")
+# What scontrol and scancel say of a job that has begun, or has ended: it waits for nothing any more.
+_NOTHING_WAITS = (
+    "Invalid job id",
+    "no longer pending",
+    "already completed",
+    "already completing",
+    "already finished",
+)
 
 
 class Chain(Protocol):
