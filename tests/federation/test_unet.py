@@ -5,13 +5,20 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster import Cluster
 from commands import CONFIGS, hpcflow
 from federation.federations import about, chunk, model, sets, status, submit
+from hpcflow.experiment import load
+from hpcflow.federation.client import Control, zeros_like
+from hpcflow.federation.plan import Plan
+from hpcflow.federation.statistics import trained
+from hpcflow.jobs.rundir import RunDir
 from hpcflow.placement.record import read
 
 pytestmark = pytest.mark.train
@@ -78,3 +85,26 @@ def test_prox_and_scaffold_with_the_unet_in_two_executions(tmp_path: Path) -> No
     ]  # fmt: skip
     assert model(runs[0], 2) == model(runs[1], 2)
     assert status(runs[0])[2]["state"] == "committed"
+
+
+def test_scaffold_divides_by_the_rate_that_trained(tmp_path: Path) -> None:
+    """With two ranks twice the one that was said; and what batch normalisation keeps has no control variate."""
+    from hpcflow.federation.learners.unet import UnetLearner
+
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    sets = ["strategy=scaffold", "client={optimizer: sgd}"]
+    more = ["training.limit_batches=1", "training.strategy=single", "training.model.depth=2"]
+    loaded = load(config, [*(f"federation.{text}" for text in sets), *more, "federation.collaborators=2"])
+    learner = UnetLearner(Plan(RunDir(tmp_path), loaded.experiment), "c00", "", str(tmp_path / "cache"))
+    learner.rates = replace(learner.rates, size=2)  # as the launcher's ranks would make it
+    base = learner.initial()
+    zeros = zeros_like(trained(base))
+    learnt = learner.train(base, 1, Control(zeros, zeros))
+    assert learnt.control is not None and learnt.steps == 1
+    assert {name.rpartition("/")[2] for name in base.keys() - learnt.control.keys()} == {
+        "moving_mean",
+        "moving_variance",
+    }
+    for name, control in learnt.control.items():
+        assert np.allclose(base[name] - learnt.weights[name], 2 * 0.003 * control, rtol=1e-4, atol=1e-9)
