@@ -81,6 +81,21 @@ CASES: dict[str, tuple[str, list[str]]] = {
         HEAD.replace("{phantom: {}}", "{phantom: {}, crop: [36, 36, 36]}, model: {depth: three}"),
         ["2:68: training.model.depth: expected a whole number, not 'three'"],
     ),
+    "what phantoms do not have": (
+        "name: a\ntraining: {data: {phantom: {shape: [32, 4, 600]}, crop: [16, 16, 16]}}\n",
+        [
+            "2:41: training.data.phantom.shape.1: expected 8 or more, not 4",
+            "2:44: training.data.phantom.shape.2: expected 512 or less, not 600",
+        ],
+    ),
+    "names that phantoms do not have": (
+        "name: a\ntraining: {data: {phantom: {}, modalities: [flair, FLAR, 4], target: [1, 7]}}\n",
+        [
+            "2:52: training.data.modalities.1: phantoms have no modality FLAR (they have 0 FLAIR, 1 T1w, 2 t1gd, 3 T2w)",
+            "2:58: training.data.modalities.2: phantoms have no modality 4 (they have 0 FLAIR, 1 T1w, 2 t1gd, 3 T2w)",
+            "2:74: training.data.target.1: phantoms have no label 7 (they have 1, 2 and 3)",
+        ],
+    ),
     "a merge of text": (
         HEAD + "storage: {<<: x}\n",
         ["3:15: storage: `<<` merges a mapping (an alias such as *defaults)"],

@@ -29,7 +29,12 @@ def test_phantoms_are_written_where_they_are_wanted(tmp_path: Path) -> None:
             ["--shape", "3,4"],
             "--shape: `3,4` is no shape (three numbers of voxels, for example 64,64,48)\n",
         ),
-        ("new", ["--shape", "4,4,4"], "a phantom of 4,4,4 voxels is too small (8 an edge at least)\n"),
+        ("new", ["--shape", "4,4,4"], "a phantom of 4,4,4 voxels cannot be made (8 to 512 an edge)\n"),
+        (
+            "new",
+            ["--shape", "100000,100000,100000"],
+            "a phantom of 100000,100000,100000 voxels cannot be made (8 to 512 an edge)\n",
+        ),
         ("new", ["--tumour-radius", "0.1"], "is no range (two fractions, for example 0.14,0.26)\n"),
         (
             "new",

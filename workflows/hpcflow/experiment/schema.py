@@ -238,11 +238,18 @@ class Environment(Section):
         return self
 
 
+# An edge of a phantom: a brain needs so many voxels, and half a thousand to a side already fill a workstation's memory.
+Edge = Annotated[int, Field(ge=8, le=512, strict=True)]
+# What phantoms have, as the Medical Segmentation Decathlon's Task01_BrainTumour has it.
+PHANTOM_MODALITIES = ("FLAIR", "T1w", "t1gd", "T2w")
+PHANTOM_LABELS = (1, 2, 3)
+
+
 class Phantom(Section):
     """Synthetic brains with tumours that stand in for a data set. They are no patients."""
 
     subjects: Annotated[int, Field(ge=2, strict=True)] = Field(12, description="Number of phantom subjects.")
-    shape: tuple[Count, Count, Count] = Field((48, 48, 32), description="Voxels along x, y and z.")
+    shape: tuple[Edge, Edge, Edge] = Field((48, 48, 32), description="Voxels along x, y and z.")
     seed: Natural = Field(0, description="Seed of the phantoms.")
     contrast: Annotated[Number, Field(ge=0, le=2)] = Field(
         1.0, description="Contrast of the tumours against white matter: 1 is a usual scanner's, 0 is none."
@@ -479,7 +486,29 @@ class Experiment(Section):
                 "no data: name a folder in storage.data, or let training.data.phantom make phantoms",
                 ("storage",),
             )
+        refuse_all(_phantom_complaints(self))
         return self
+
+
+def _phantom_complaints(experiment: Experiment) -> Iterator[Complaint]:
+    """What the data is asked for that phantoms do not have; of a real data set its own file tells."""
+    data, members = experiment.training.data, experiment.federation.members if experiment.federation else ()
+    if experiment.training.model.name not in UNETS or experiment.storage.data or any(m.data for m in members):
+        return
+    names = [name.lower() for name in PHANTOM_MODALITIES]
+    has = ", ".join(f"{number} {name}" for number, name in enumerate(PHANTOM_MODALITIES))
+    for index, item in enumerate(data.modalities):
+        if item.lower() not in names if isinstance(item, str) else item >= len(names):
+            yield (
+                ("training", "data", "modalities", index),
+                f"phantoms have no modality {item} (they have {has})",
+            )
+    for index, label in enumerate(data.target if isinstance(data.target, tuple) else ()):
+        if label not in PHANTOM_LABELS:
+            yield (
+                ("training", "data", "target", index),
+                f"phantoms have no label {label} (they have 1, 2 and 3)",
+            )
 
 
 def _flow_complaints(experiment: Experiment) -> Iterator[Complaint]:

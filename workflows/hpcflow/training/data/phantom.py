@@ -24,12 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcflow.errors import InputError
+from hpcflow.experiment.schema import PHANTOM_MODALITIES
 from hpcflow.storage.publish import publish_bytes, publish_json
 
 Volume = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
-MODALITIES = ("FLAIR", "T1w", "t1gd", "T2w")
+MODALITIES = PHANTOM_MODALITIES
 """The order of Task01_BrainTumour's dataset.json."""
 
 # Relative brightness of each tissue in each sequence, after the usual look of clinical images; no relaxometry
@@ -67,9 +68,9 @@ class PhantomSpec:
     tumour_rate: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 8:
+        if min(self.shape) < 8 or max(self.shape) > 512:
             shape = ",".join(map(str, self.shape))
-            raise InputError(f"a phantom of {shape} voxels is too small (8 an edge at least)")
+            raise InputError(f"a phantom of {shape} voxels cannot be made (8 to 512 an edge)")
         if not 0 < self.tumour_radius[0] <= self.tumour_radius[1] < 0.5:
             raise InputError("tumour_radius must be two rising fractions between 0 and 0.5")
         if not 0 <= self.tumour_rate <= 1:
