@@ -10,6 +10,7 @@ from typing import Any
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment.document import shown
 from hpcflow.experiment.load import load
+from hpcflow.experiment.sweep import expand
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ def problems(checked: Sequence[Checked]) -> tuple[Problem, ...]:
 
 def _problems(path: Path, sets: Sequence[str], site: str | None) -> tuple[Problem, ...]:
     try:
-        load(path, sets, site)
+        loaded = load(path, sets, site)
+        if loaded.experiment.sweep is not None:
+            # The place decides how many ranks a trial has, and need not be at hand: submit tells what follows from them.
+            expand(loaded, lambda _: 1)
     except InputError as error:
         return error.problems or (Problem(str(path), 0, 0, "", str(error)),)
     return ()
