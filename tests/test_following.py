@@ -178,12 +178,12 @@ def test_watch_of_a_run_that_fails_ends_with_1(place: Place) -> None:
 class Terminal:
     """A command on a terminal of its own, of a size."""
 
-    def __init__(self, *arguments: str, rows: int = 24, columns: int = 100) -> None:
+    def __init__(self, *arguments: str, rows: int = 24, columns: int = 100, **environ: str) -> None:
         self.master, slave = pty.openpty()
         self.resize(rows, columns)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hpcflow.cli", *arguments], stdin=slave, stdout=slave, stderr=slave,
-            env={**os.environ, "TERM": "xterm"}, start_new_session=True, preexec_fn=self._take,
+            env={**os.environ, "TERM": "xterm", **environ}, start_new_session=True, preexec_fn=self._take,
         )  # fmt: skip
         os.close(slave)
 
@@ -224,9 +224,12 @@ def test_watch_on_a_terminal_is_a_live_table_that_ctrl_c_ends_without_touching_j
 
 def test_watch_on_a_terminal_ends_by_itself(place: Place) -> None:
     place.submit(training())
-    terminal = Terminal("watch")
-    terminal.until(r"unet/\S+ on \w+: 1 done")
+    terminal = Terminal("watch", PYTHONIOENCODING="ascii")
+    terminal.until(r"unet/\S+ on \w+: 1 done[\s\S]*\?{10} 3/3")
     assert terminal.process.wait(10) == 0
+    plain = Terminal("watch", TERM="dumb")
+    plain.until(r"\d\d:\d\d:\d\d  train  done")
+    assert plain.process.wait(10) == 0
 
 
 def test_logs_are_those_of_the_failed_task_or_else_of_the_last_started(place: Place) -> None:

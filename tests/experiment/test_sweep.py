@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hpcflow.errors import InputError
 from hpcflow.experiment import Experiment, load
+from hpcflow.experiment.check import check as check_files
 from hpcflow.experiment.expression import ExpressionError, parse
 from hpcflow.experiment.load import Loaded
 from hpcflow.experiment.sweep import Trial, expand, points
@@ -239,6 +240,35 @@ def test_a_baseline_of_ones_own_and_the_nearest_of_several() -> None:
     assert [trial.baseline for trial in trials(sweep)] == [1, 2, 1, 2]
     named = {**sweep, "baseline": {"resources.nodes": 2, "training.batch_size": 8}}
     assert [trial.baseline for trial in trials(named)] == [4, 4, 4, 4]
+
+
+def test_a_baseline_may_be_said_otherwise_than_its_trial() -> None:
+    crops = {"matrix": {"training.data.crop": [[16, 16, 8], [32, 32, 16]]}}
+    made = trials({**crops, "baseline": {"training.data.crop": [32, 32, 16]}})
+    assert [trial.baseline for trial in made] == [2, 2]
+    times = {"matrix": {"resources.time": ["00:01:00", "00:02:00"]}, "baseline": {"resources.time": "2:00"}}
+    assert [trial.baseline for trial in trials(times)] == [2, 2]
+    plain = {"matrix": {"training.epochs": [1, 2]}, "baseline": {"resources.time": "10"}}
+    assert [trial.baseline for trial in trials(plain, resources={"time": "00:10:00"})] == [1, 2]
+    wrong = {"matrix": {"resources.nodes": [1, 2]}, "baseline": {"resources.node": 1}}
+    with pytest.raises(InputError, match=r"no key resources.node \(resources.nodes\?\)"):
+        trials(wrong)
+
+
+def test_a_repeat_that_is_another_trial_is_refused() -> None:
+    with pytest.raises(InputError, match="repeat 1 of trial 1 is the same experiment as trial 2"):
+        trials({"matrix": {"training.seed": [0, 1]}, "repeats": 2})
+    apart = trials({"matrix": {"training.seed": [0, 10]}, "repeats": 2})
+    assert [trial.experiment.training.seed for trial in apart] == [0, 10, 1, 11]
+
+
+def test_validate_refuses_what_submit_does(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(
+        "name: s\ntraining: {data: {phantom: {}}}\nsweep:\n  matrix: {training.learning_rate: [0.001, -1]}\n"
+    )
+    (checked,) = check_files([tmp_path / "s.yaml"])
+    assert [(p.line, p.column) for p in checked.problems] == [(4, 44)]
+    assert "training.learning_rate" in str(checked.problems[0])
 
 
 # Conditions: the same truth as Python's own, for what both know; and no way out for what only Python knows.

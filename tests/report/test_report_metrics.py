@@ -21,6 +21,9 @@ GOOD = '{"event": "epoch", "epoch": 1, "loss": 0.5}'
         ('{"event": "epoch", "loss": 1}', "an epoch without its number"),
         ('{"event": "epoch", "epoch": "2"}', "an epoch without its number"),
         ('{"event": "epoch", "epoch": true}', "an epoch without its number"),
+        ('{"event": "epoch", "epoch": 0}', "an epoch without its number"),
+        ('{"event": "epoch", "epoch": 999, "loss": "x", "val_dice": NaN}', "loss is no number"),
+        ('{"event": "end", "startup_s": [1]}', "startup_s is no number"),
         ("[" * 100_000, "no JSON"),
     ],
 )
@@ -49,13 +52,28 @@ def test_of_an_epoch_that_was_done_twice_the_later_line_counts(tmp_path: Path) -
     assert found.end["startup_s"] == 3
 
 
-def test_what_is_no_number_is_no_value(tmp_path: Path) -> None:
+def test_what_nobody_knows_is_no_value_and_no_complaint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "epoch", "epoch": 1, "loss": null, "note": "x"}\n\n')
+    found = read(path, pytest.fail)
+    assert [found.values(key) for key in ("loss", "absent")] == [[], []]
+
+
+def test_what_is_not_finite_is_named_and_left_out_of_its_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(
-        '{"event": "epoch", "epoch": 1, "loss": null, "dice": "x", "val_loss": true, "n": NaN}\n\n'
+        f'{{"event": "epoch", "epoch": 1, "loss": NaN, "images_per_s": Infinity, "dice": 0.5, '
+        f'"val_loss": 1{"0" * 400}}}\n'
+        '{"event": "end", "cpu_s": 1e999, "startup_s": 2}\n'
     )
-    found = read(path, pytest.fail)
-    assert [found.values(key) for key in ("loss", "dice", "val_loss", "absent")] == [[], [], [], []]
+    said: list[str] = []
+    found = read(path, said.append)
+    assert said == [
+        f"{path}:1: images_per_s, loss, val_loss: not finite; the value is left out",
+        f"{path}:2: cpu_s: not finite; the value is left out",
+    ]
+    assert found.last == {"event": "epoch", "epoch": 1, "dice": 0.5}
+    assert found.end == {"event": "end", "startup_s": 2}
 
 
 def test_no_file_is_no_metrics_and_no_complaint(tmp_path: Path) -> None:

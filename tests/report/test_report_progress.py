@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from synthetic import sweep
 
+from hpcflow.engines.observe import Tick
 from hpcflow.engines.reasons import in_words
 from hpcflow.engines.status import State, TaskStatus
 from hpcflow.jobs.rundir import JobDir, RunDir
 from hpcflow.report import overview, trial
 from hpcflow.report.progress import SAMPLE, TAIL, Progress, Reader
 from hpcflow.report.tasks import bar, starts
-from hpcflow.report.watching import with_progress
+from hpcflow.report.watching import _View, with_progress
 from runs import lay, training
 
 LINE = '{{"event": "epoch", "epoch": {0}, "loss": {1}, "val_dice": 0.5, "images_per_s": {2}}}\n'
@@ -117,3 +120,13 @@ def test_starts_are_told_by_the_clock_and_from_now_on() -> None:
 )
 def test_reasons_in_words(reason: str, words: str) -> None:
     assert in_words(reason) == words
+
+
+@pytest.mark.parametrize(("height", "first"), [(8, State.RUNNING), (24, State.WAITING)])
+def test_where_the_window_is_low_what_runs_comes_first(tmp_path: Path, height: int, first: State) -> None:
+    run, _ = array(tmp_path, 30)
+    states = (State.WAITING, State.PENDING, State.RUNNING)
+    statuses = [TaskStatus("train", n, states[n % 3], "", f"1_{n}", None) for n in range(30)]
+    view = _View(run, "slurm", Console(file=io.StringIO(), width=40, height=height))
+    view.show(Tick(statuses))
+    assert view._rows[0].state is first

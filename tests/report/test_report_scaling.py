@@ -66,6 +66,18 @@ def test_the_law_behind_the_times_is_inside_the_intervals(
     assert held >= HELD
 
 
+@pytest.mark.parametrize(("sigma", "kappa", "noise"), [(0.05, 0.001, 0.05), (0.05, 0.0, 0.02)])
+def test_the_printed_intervals_hold_the_parameters_whichever_law_is_chosen(
+    sigma: float, kappa: float, noise: float
+) -> None:
+    """Where kappa is there and not significant, Amdahl's law is chosen, whose own interval leaves out the true sigma."""
+    held = 0
+    for found in studies(sigma, kappa, noise):
+        parameters = found.parameters
+        held += parameters["sigma"].holds(sigma) and parameters["kappa"].holds(kappa)
+    assert held >= HELD
+
+
 @pytest.mark.parametrize(("sigma", "kappa"), [(0.05, 0.0), (0.03, 0.001)])
 def test_the_recommended_size_has_an_interval_that_holds_the_true_one(sigma: float, kappa: float) -> None:
     load = [1 + sigma * (n - 1) + kappa * n * (n - 1) for n in range(1, 17)]
@@ -126,9 +138,9 @@ def test_times_that_follow_no_law_are_refused() -> None:
 def test_one_sentence_with_its_uncertainty() -> None:
     found = examine(times(0.05, 0.0, 0.01, 3, SIZES, 3))
     assert by_efficiency(found, 0.7).sentence == (
-        "Use 9 nodes: the most that keep parallel efficiency at 70 % or above (it is 71 % (70 to 73 %) there, 6.4 times "
-        "(6.3 to 6.6) the speed of 1 node); 95 % interval 9 to 10, by Amdahl's law with serial share 0.05 (0.047 to "
-        "0.053)."
+        "Use 9 nodes (of the measured sizes 8): the most that keep parallel efficiency at 70 % or above (it is 71 % (70 "
+        "to 73 %) there, 6.4 times (6.3 to 6.6) the speed of 1 node); 95 % interval 9 to 10, by Amdahl's law with serial "
+        "share 0.05 (0.042 to 0.054) (a coherency up to 0.0005 beside it)."
     )
     assert by_efficiency(found, 0.5).sentence.startswith("Use 16 nodes: ")
     assert "but no more than 16 were measured" in by_efficiency(found, 0.5).sentence
@@ -138,6 +150,20 @@ def test_one_sentence_with_its_uncertainty() -> None:
     assert by_deadline(found, 10).sentence.startswith(
         "No size up to 16 nodes ends within 0:00:10: that takes 0:06:"
     )
+
+
+def test_a_law_that_turns_back_is_fastest_before_its_largest_size() -> None:
+    """T(4) is the least; by the largest size one would say that it takes much longer than it has to."""
+    found = examine(times(0.05, 0.06, 0.0001, 0, SIZES, 3))
+    fastest = found.time(4).value
+    assert found.fastest() == 4
+    refused = by_deadline(found, fastest * 0.99)
+    assert refused.size is None
+    assert (
+        "No size up to 16 nodes ends within" in refused.sentence
+        and "the fastest, 4 nodes, takes" in refused.sentence
+    )
+    assert by_deadline(found, fastest * 1.001).size == 4
 
 
 def test_sizes_need_not_begin_at_one() -> None:

@@ -6,13 +6,14 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from synthetic import IMAGES, SPEED, sweep
+from synthetic import IMAGES, SPEED, settle, sweep
 
 from hpcflow.errors import InputError
 from hpcflow.jobs.rundir import RunDir
-from hpcflow.report import aggregate, collect, groups
+from hpcflow.report import aggregate, collect, groups, plots
 from hpcflow.report.compare import compare
 from hpcflow.report.results import Results, to_markdown
 from hpcflow.report.study import Question, study
@@ -132,11 +133,16 @@ def test_the_command_says_how_many_nodes(tmp_path: Path) -> None:
     run = sweep(tmp_path, noise=0.02, sigma=0.05, seed=1)
     got = command("report", run.path, "--summary", "--deadline", "00:02:00")
     assert got.returncode == 0 and got.stderr == ""
-    assert "Use 9 nodes: the most that keep parallel efficiency at 70 % or above" in got.stdout
+    assert (
+        "Use 9 nodes (of the measured sizes 8): the most that keep parallel efficiency at 70 % or above"
+        in got.stdout
+    )
     assert "Cheapest within 0:02:00: 2 nodes, which take 0:01:3" in got.stdout and "EUR" in got.stdout
     document = json.loads(command("report", run.path, "--summary", "--json").stdout)
     law = document["scaling"][0]["speed"]["laws"]["Amdahl's law"]["sigma"]
     assert law["low"] < 0.05 < law["high"]
+    printed = document["scaling"][0]["speed"]["parameters"]
+    assert printed["sigma"]["low"] < 0.05 < printed["sigma"]["high"] and printed["kappa"]["low"] == 0
     assert document["scaling"][0]["recommendations"][0]["size"] == 9
     assert [row["nodes"] for row in document["summary"]] == [1, 2, 4, 8, 16]
 
@@ -156,6 +162,11 @@ def test_the_command_refuses_honestly(tmp_path: Path) -> None:
         (("--summary", "--over", "cats"), "--over cats: expected one of nodes, ranks, cores"),
         (("-o", "x.xlsx"), "x.xlsx: the name must end with .csv, .json, .md, .parquet"),
         (("--against", "no-such-run"), "there is no run 'no-such-run'"),
+        (("--against", "last", "-o", "x.csv"), "--output goes not with --against"),
+        (("--against", "last", "--deadline", "10:00"), "--deadline goes not with --against"),
+        (("--threshold", "0.1"), "--threshold is of --against"),
+        (("--baseline", "x=2"), "--baseline needs one of --summary, --html, --plots"),
+        (("--efficiency", "0.5", "--json"), "--efficiency needs one of --summary, --html, --plots"),
         (("--summary", "--efficiency", "2"), "--efficiency"),
     ],
 )
@@ -230,19 +241,110 @@ def test_a_table_that_was_kept_is_as_good_as_its_run(tmp_path: Path) -> None:
     assert got.returncode == 2 and "is no report: it lacks the columns" in got.stderr
 
 
-def test_noise_is_no_regression_even_where_the_medians_differ(tmp_path: Path) -> None:
-    """Times that scatter by a quarter: medians of five differ by more than 5 % more often than not."""
-    alarms = 0
-    for seed in range(20):
-        first = sweep(tmp_path / f"a{seed}", sizes=(1,), repeats=5, noise=0.25, seed=seed)
-        second = sweep(tmp_path / f"b{seed}", sizes=(1,), repeats=5, noise=0.25, seed=100 + seed)
-        alarms += bool(compare(collect.table([second]), collect.table([first])).regressions)
-    assert alarms <= 3
+def drawn(random: np.random.Generator, repeats: int, noise: float) -> Results:
+    """Five configurations whose runs scatter about the same speed; a run's wall time follows its speed."""
+    speeds = 100 * np.exp(random.normal(0, noise, (5, repeats)))
+    rows = [
+        {"experiment": "x", "configuration": str(number), "state": "done", "nodes": 1,
+         "images_per_s": float(speed), "wall_s": 1000 / float(speed)}
+        for number, row in enumerate(speeds) for speed in row
+    ]  # fmt: skip
+    return Results(tuple(rows[0]), rows)
+
+
+@pytest.mark.parametrize("repeats", [3, 5])
+def test_noise_is_no_regression_however_many_are_compared(repeats: int) -> None:
+    """Two sides alike that scatter by a tenth: 5 % of comparisons at most call anything worse, of all their
+    configurations together. (400 of them: 3 standard deviations more are 33.)
+    """
+    random = np.random.default_rng(repeats)
+    alarms = sum(
+        bool(compare(drawn(random, repeats, 0.1), drawn(random, repeats, 0.1)).regressions)
+        for _ in range(400)
+    )
+    assert alarms <= 33
+
+
+@pytest.mark.parametrize(("here", "there"), [(1, 3), (2, 5), (5, 1)])
+def test_fewer_than_three_repeats_on_a_side_tell_nothing(here: int, there: int) -> None:
+    random = np.random.default_rng(0)
+    found = compare(drawn(random, here, 0.3), drawn(random, there, 0.3))
+    assert len(found.changes) == 10 and not found.told and not found.regressions and not found.passed
+
+
+def test_where_nothing_was_compared_nothing_passes(tmp_path: Path) -> None:
+    """All tasks failed against a good run; and one configuration of it alone."""
+    good = sweep(tmp_path / "a", sizes=(1, 2), repeats=3)
+    for failed, sentence in (
+        (("n1", "n2"), "Nothing was compared"),
+        (("n2",), "Nothing of 2 compared got worse"),
+    ):
+        bad = sweep(tmp_path / "-".join(("b", *failed)), sizes=(1, 2), repeats=3)
+        state = json.loads(bad.local_state.read_text())
+        for key, task in state["tasks"].items():
+            if key.startswith(tuple(f"train-{name}" for name in failed)):
+                task["state"] = "failed"
+                record = bad.task(key.partition("/")[0], int(key.partition("/")[2])).record
+                record.write_text(record.read_text().replace('"exit_code": 0', '"exit_code": 1'))
+        bad.local_state.write_text(json.dumps(state))
+        settle(bad.path)
+        got = command("report", bad.path, "--against", good.path)
+        assert got.returncode == 1 and sentence in got.stdout, got.stdout
+        assert f"Only in the other: {len(failed)} configuration" in got.stdout
+        document = json.loads(command("report", bad.path, "--against", good.path, "--json").stdout)
+        assert document["passed"] is False and document["compared"] == 4 - 2 * len(failed)
+
+
+def test_a_baseline_that_failed_is_said_to_have_no_result() -> None:
+    rows = [
+        {"experiment": "x", "configuration": str(nodes), "state": "failed" if nodes == 1 else "done", "nodes": nodes,
+         "images_per_s": 10.0 * nodes}
+        for nodes in (1, 2, 4)
+    ]  # fmt: skip
+    (answer,) = study(Results(tuple(rows[0]), rows), Question()).answers
+    assert (
+        answer.sentences[0].startswith("The baseline has no result")
+        and "--baseline KEY=VALUE" in answer.sentences[0]
+    )
+
+
+def test_experiments_of_one_report_are_told_apart(tmp_path: Path) -> None:
+    runs = [sweep(tmp_path, name=name, sizes=(1, 2), repeats=2) for name in ("small", "large")]
+    got = command("report", *(run.path for run in runs), "--summary")
+    assert "small: No size is recommended" in got.stdout and "large: No size is recommended" in got.stdout
+    assert "EXPERIMENT" in got.stdout
+    assert "EXPERIMENT" not in command("report", runs[0].path, "--summary").stdout
+    made = study(collect.table(runs), Question())
+    labels = next(plot.figure.axes[0].get_legend_handles_labels()[1] for plot in plots.draw(made, runs))
+    assert {"small", "large"} <= set(labels)
+
+
+def test_a_report_of_very_many_series_answers_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpcflow.report.study.MOST_ANSWERS", 3)
+    rows = [
+        {"experiment": f"x{number}", "configuration": str(nodes), "state": "done", "nodes": nodes,
+         "images_per_s": 10.0 * nodes}
+        for number in range(5) for nodes in (1, 2)
+    ]  # fmt: skip
+    made = study(Results(tuple(rows[0]), rows), Question())
+    assert len(made.answers) == 3 and len(made.summary) == 10
+    assert made.notes[-1] == "2 more series have their rows, but no law and no sentence: a report answers 3."
+
+
+def test_a_summary_in_markdown_has_its_sentences(tmp_path: Path) -> None:
+    run = sweep(tmp_path, sizes=(1, 2), repeats=2)
+    got = command(
+        "report", run.path, "--summary", "--json", "--plots", tmp_path / "p", "-o", tmp_path / "s.md"
+    )
+    json.loads(got.stdout)
+    assert "scaling.svg" in got.stderr, "paths are notes"
+    text = (tmp_path / "s.md").read_text()
+    assert "|\n\nNo size is recommended: 2 sizes were measured" in text and "\nNote: With 2 repeats" in text
 
 
 def test_what_one_of_the_two_lacks_is_said(tmp_path: Path) -> None:
-    more = sweep(tmp_path / "a", sizes=(1, 2, 4), repeats=2)
-    less = sweep(tmp_path / "b", sizes=(1, 2), repeats=2)
+    more = sweep(tmp_path / "a", sizes=(1, 2, 4), repeats=3)
+    less = sweep(tmp_path / "b", sizes=(1, 2), repeats=3)
     assert (
         "Only in this report: 1 configuration." in command("report", more.path, "--against", less.path).stdout
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,14 +49,19 @@ def command(
         str | None,
         typer.Option(
             metavar="RUN|FILE",
-            help="Compare with another run, or with a .csv or .json that -o wrote; ends with 1 if anything got worse.",
+            help="Compare with another run, or with a .csv or .json that -o wrote; ends with 1 if anything got "
+            "worse, is missing here, or nothing could be compared.",
             show_default=False,
         ),
     ] = None,
     threshold: Annotated[
-        float,
-        typer.Option(min=0, help="Of --against: a change for the worse by more than this share counts."),
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Of --against: a change for the worse by more than this share counts (else 0.05).",
+            show_default=False,
+        ),
+    ] = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,9 +77,14 @@ def command(
         ),
     ] = None,
     efficiency: Annotated[
-        float,
-        typer.Option(min=0.01, max=1, help="The parallel efficiency that the recommended size must have."),
-    ] = 0.7,
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="The parallel efficiency that the recommended size must have (else 0.7).",
+            show_default=False,
+        ),
+    ] = None,
     deadline: Annotated[
         str | None,
         typer.Option(
@@ -89,31 +101,34 @@ def command(
     """
     if over not in (None, *SIZES):
         raise InputError(f"--over {over}: expected one of {', '.join(SIZES)}")
+    asked = {"--baseline": baseline, "--over": over, "--efficiency": efficiency, "--deadline": deadline}
+    made_of = {"--summary": aggregated, "--html": html, "--plots": plots}
+    _check(asked, {**made_of, "--output": output}, against, threshold, summarised=any(made_of.values()))
     gc.disable()  # rows are a million small objects that live to the end: looking for garbage takes a third of the time
     found = list(dict.fromkeys(map(find, runs)))
     table = collect.table(found)
     if against is not None:
-        _against(table, against, threshold, json=json)
+        _against(table, against, 0.05 if threshold is None else threshold, json=json)
         return
     shown = table
     if aggregated or plots or html:
         from hpcflow.report import prose
         from hpcflow.report.study import study
 
-        made = study(table, collect.question(found, baseline or (), over, efficiency, deadline))
+        made = study(table, collect.question(found, baseline or (), over, efficiency or 0.7, deadline))
         shown = made.summary if aggregated else table
         if plots:
             from hpcflow.report import plots as drawing
 
             for path in drawing.write(made, found, plots):
-                print(path)
+                print(path, file=sys.stderr)
         if html:
             from hpcflow.report import page
 
             page.write(made, found, html)
-            print(html)
+            print(html, file=sys.stderr)
     if output:
-        results.write(shown, output)
+        results.write(shown, output, prose.below(made) if aggregated else "")
     if json:
         print_json(made.to_json() if aggregated else table.records())
     elif output:
@@ -122,6 +137,29 @@ def command(
         prose.print_study(made)
     elif not (plots or html):
         summary.print_readable(table)
+
+
+def _check(
+    asked: Mapping[str, Any],
+    made: Mapping[str, Any],
+    against: str | None,
+    threshold: float | None,
+    *,
+    summarised: bool,
+) -> None:
+    """Raise InputError for an option that nothing would come of."""
+    if against is not None:
+        for name, value in {**asked, **made}.items():
+            if value:
+                raise InputError(
+                    f"{name} goes not with --against, which prints a comparison and nothing else"
+                )
+        return
+    if threshold is not None:
+        raise InputError("--threshold is of --against, which names what to compare with")
+    for name, value in asked.items():
+        if value is not None and not summarised:
+            raise InputError(f"{name} needs one of --summary, --html, --plots, which answer it")
 
 
 def _against(table: Results, other: str, threshold: float, *, json: bool) -> None:
@@ -139,5 +177,5 @@ def _against(table: Results, other: str, threshold: float, *, json: bool) -> Non
         print_json(compare.to_json(found, threshold))
     else:
         prose.print_comparison(found)
-    if found.regressions:
+    if not found.passed:
         raise typer.Exit(EXIT_FAILED)

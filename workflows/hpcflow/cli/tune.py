@@ -28,34 +28,38 @@ def command(
     """Find the ranks and threads that train fastest, in one allocation, by runs of a few steps.
 
     Tries ranks per socket x cores per rank x operations at once x KMP_BLOCKTIME; the fastest third goes on with more
-    steps, the fastest of these runs three times. Says so where no setting can be told from the experiment's own.
+    steps, the fastest three of these run four times. Says so where no setting can be told from the experiment's own.
     """
+    import json as json_format
+    import sys
+
     from hpcflow.cli import plan_text
     from hpcflow.cli.table import print_json
+    from hpcflow.experiment.fields import seconds
+    from hpcflow.tuning.announce import announce, budget
     from hpcflow.tuning.plan import FOLDER, prepare_tuning
 
     planned = prepare_tuning(
         config, sets or [], site, engine, datetime.now().astimezone(), steps=steps, most=most
     )
     folder = planned.run.path / FOLDER
+    text = planned.layout.files[folder / "plan.json"]
+    plan, limit = json_format.loads(text), seconds(planned.loaded.experiment.resources.time)
     if dry_run:
-        print(planned.layout.files[folder / "plan.json"], end="")
+        print(text if json else announce(plan, limit), end="")
         return
+    print(budget(plan, limit), file=sys.stderr)
     planned.submit()
     plan_text.queued(planned, json=json and not wait)
     if not wait:
         if not json:
             print("  result   hpcflow logs last tune")
         return
-    import sys
-
     from hpcflow.report.overview import Verdict
     from hpcflow.report.watching import watch
 
     done = watch(planned.run, planned.engine, sys.stderr) is Verdict.DONE
     if done and json:
-        import json as json_format
-
         print_json(json_format.loads((folder / "result.json").read_text()))
     elif done:
         print((folder / "best.yaml").read_text(), end="")

@@ -10,6 +10,7 @@ from typing import Any
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment.document import shown
 from hpcflow.experiment.load import load
+from hpcflow.experiment.sweep import expand
 
 # What is to be said of an experiment's plan. Raises InputError for what does not fit the place.
 Plan = Callable[[Path], Sequence[str]]
@@ -48,7 +49,10 @@ def problems(checked: Sequence[Checked]) -> tuple[Problem, ...]:
 def _checked(path: Path, sets: Sequence[str], site: str | None, plan: Plan) -> Checked:
     file = shown(str(path), 300)
     try:
-        load(path, sets, site)
+        loaded = load(path, sets, site)
+        if loaded.experiment.sweep is not None:
+            # The place decides how many ranks a trial has, and need not be at hand: submit tells what follows from them.
+            expand(loaded, lambda _: 1)
         return Checked(file, (), tuple(plan(path)))
     except InputError as error:
         return Checked(file, error.problems or (Problem(str(path), 0, 0, "", str(error)),))

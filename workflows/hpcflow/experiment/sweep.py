@@ -23,16 +23,19 @@ The specification (tests/experiment/test_sweep.py holds it against a slower and 
    grow: there ``training.limit_batches`` must fix the steps of an epoch, and then nothing is changed.
    Left out: nothing follows the ranks (with a fixed batch_size the batch of all ranks together grows with them).
    A federation's collaborators are no ranks: it cannot be scaled.
-8. *baseline.* The trials whose values (point's, else experiment's) are those of ``baseline``; there must be one. Left
+8. *baseline.* The trials whose values (point's, else experiment's) are those of ``baseline``, as they are written or,
+   if none is, as the schema understands them (60 is 00:01:00); there must be one. Left
    out: those with the fewest ranks; where all have the same, the first. A trial is compared with the baseline that
    agrees with it in most of the swept keys, the first of these.
 9. *repeats.* Every trial runs ``repeats`` times. Repeat r (from 0) has ``training.seed + r``, a federation's
    ``federation.seed + r``: repeats of one trial differ in weights and order, and are as many experiments. All trials
-   run once before any runs a second time.
+   run once before any runs a second time. Seeds that are swept over must not make a repeat of one trial what another
+   is.
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +51,8 @@ from hpcflow.experiment.schema import Experiment
 from hpcflow.experiment.sweep_section import Sweep
 
 Ranks = Callable[[Loaded], int]
+
+SEEDS = ("training.seed", "federation.seed")
 
 
 @dataclass(frozen=True)
@@ -281,8 +286,14 @@ def _baselines(
             for number, point, experiment, _ in made
             if all(_of(point, experiment, key) == value for key, value in sweep.baseline.items())
         ]
+        # Said otherwise than in the trial (60 for 00:01:00, a list for a tuple), a value is the same to the schema.
+        chosen = chosen or [
+            number
+            for number, point, experiment, _ in made
+            if trial_of(loaded, Point({**point.values, **sweep.baseline}))[0] == experiment
+        ]
         if not chosen:
-            raise loaded.problem("sweep.baseline", "no trial has these values (name those of one)")
+            raise loaded.problem("sweep.baseline", _no_baseline(sweep.baseline, made[0][1], plain))
     else:
         fewest = min(ranks for *_, ranks in made)
         alike = all(ranks == fewest for *_, ranks in made)
@@ -293,6 +304,22 @@ def _baselines(
         best = max(chosen, key=lambda other: (_agreement(point.values, by_number[other]), -other))
         result[number] = number if number in chosen else best
     return result
+
+
+def _no_baseline(baseline: Mapping[str, Any], point: Point, plain: Mapping[str, Any]) -> str:
+    known = [*point.values, *_dotted(plain)]
+    for key in baseline:
+        near = difflib.get_close_matches(key, known, 1)
+        if key not in known and near:
+            return f"no trial has these values: there is no key {shown(key)} ({near[0]}?)"
+    return "no trial has these values (name those of one)"
+
+
+def _dotted(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{key}.")
 
 
 def _agreement(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
@@ -335,6 +362,7 @@ def _repeated(
             experiment = trial_of(loaded, point, scaled)[0] or experiment
         first.append(Trial(number, 0, point, adapt(experiment), ranks, baselines[number], scaled))
     complaints.done()
+    _refuse_the_same_twice(loaded, sweep, first)
     for repeat in range(sweep.repeats):
         for trial in first:
             yield (
@@ -342,6 +370,23 @@ def _repeated(
                 if repeat
                 else trial
             )
+
+
+def _refuse_the_same_twice(loaded: Loaded, sweep: Sweep, first: Sequence[Trial]) -> None:
+    """A repeat differs by its seed alone: where seeds are swept over, it may be another trial once more."""
+    if sweep.repeats == 1 or not any(key in trial.point.values for trial in first for key in SEEDS):
+        return
+    seen: dict[str, Trial] = {}
+    for repeat in range(sweep.repeats):
+        for trial in first:
+            text = _seeded(trial.experiment, repeat).model_dump_json()
+            if other := seen.get(text):
+                raise loaded.problem(
+                    "sweep.repeats",
+                    f"repeat {repeat} of trial {trial.number} is the same experiment as trial {other.number} "
+                    "(repeat no trials whose seeds are swept over, or let the seeds lie further apart)",
+                )
+            seen[text] = trial
 
 
 def _seeded(experiment: Experiment, repeat: int) -> Experiment:

@@ -79,6 +79,28 @@ class Scaling:
         low, high = bounds(wide)
         return Estimate(value, min(value, low), max(value, high))
 
+    @cached_property
+    def parameters(self) -> dict[str, Estimate]:
+        """Those of the chosen law, and kappa where only another law has it (then as 0), with the intervals that the
+        law with most freedom leaves: a kappa that was not significant may be there all the same.
+        """
+        best, wide = self.chosen.parameters, self._widest.parameters
+        found = {}
+        for name, estimate in wide.items():
+            value = best[name].value if name in best else 0.0
+            low, high = bounds(estimate)
+            found[name] = Estimate(value, min(value, low), max(value, high))
+        return found
+
+    def fastest(self) -> int:
+        """The size up to the largest measured at which the chosen law has the least time: less, where it turns back."""
+        counts, best = self.measured.counts, self.chosen.best
+        smallest, largest = math.ceil(counts[0]), math.floor(counts[-1])
+        sigma, kappa = float(best.sigma[0]), float(best.kappa[0])
+        turn = math.sqrt((1 - sigma) / kappa) if kappa > 0 else math.inf
+        near = (math.floor(min(turn, largest)), math.ceil(min(turn, largest)))
+        return min((min(max(n, smallest), largest) for n in near), key=lambda n: float(best.time(n)[0]))
+
     def efficiency(self, size: float) -> Estimate:
         """Parallel efficiency at a size, against the measured reference."""
         return self.estimate(lambda p: p.efficiency(size, self.measured.reference))

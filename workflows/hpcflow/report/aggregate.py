@@ -23,10 +23,10 @@ class Field:
 
 
 KEYS = "<key>"
-_INTERVAL = "95 % bootstrap interval of it"
+_INTERVAL = "95 % bootstrap interval of it (of fewer than 6 repeats their range, see above)"
 FIELDS = (
-    Field("experiment", "`name` of the experiment."),
-    Field("configuration", "What its repeats have in common (see above)."),
+    Field("experiment", "`name` of the experiment.", title="EXPERIMENT"),
+    Field("configuration", "What its repeats have in common (see above).", title="CONFIGURATION"),
     Field(KEYS, "One column for each key that was varied."),
     Field("nodes", "Nodes.", title="NODES"),
     Field("ranks", "MPI ranks.", title="RANKS"),
@@ -79,6 +79,13 @@ def summary(found: Results, series: Sequence[Series]) -> Results:
     for field in FIELDS:
         names += keys if field.name == KEYS else [field.name]
     return Results(tuple(names), [_row(group, one, keys) for one in series for group in one.groups])
+
+
+def names(series: Sequence[Series]) -> list[str]:
+    """What a printed summary names each row by, beside its keys: the experiment and the configuration, as far as series
+    are told apart by them.
+    """
+    return [name for name in ("experiment", "configuration") if any(name in one.varied for one in series)]
 
 
 def speedup(group: Group, base: Group, column: str = RATE) -> Estimate | None:

@@ -66,8 +66,11 @@ class Series:
 
     @property
     def title(self) -> str:
-        """What tells it from other series: the values of its baseline that are no sizes."""
-        return ", ".join(f"{key} = {self.base.get(key)}" for key in self.varied)
+        """What tells it from other series: its experiment, and the values of its baseline that are no sizes."""
+        return ", ".join(
+            str(self.base.get(key)) if key == "experiment" else f"{key} = {self.base.get(key)}"
+            for key in self.varied
+        )
 
     def measured(self, column: str) -> Measured | None:
         """Times for the same work by size; None where sizes do not differ, or several groups have one."""
@@ -96,12 +99,19 @@ def series(found: Results, baseline: Sequence[str] = (), over: str | None = None
     for group, base in _bases(groups, chosen, keys, bool(baseline)):
         by_base.setdefault(base.key, []).append(group)
     bases = {group.key: group for group in groups}
-    varied = tuple(key for key in keys if len({str(bases[base].get(key)) for base in by_base}) > 1)
+    varied = _telling([bases[base] for base in by_base], ("experiment", *keys))
     result = []
     for key, mine in by_base.items():
         ordered = sorted(mine, key=lambda group: (group.size is None, group.size or 0))
         result.append(Series(unit, bases[key], tuple(ordered), varied))
     return result
+
+
+def _telling(bases: Sequence[Group], keys: Sequence[str]) -> tuple[str, ...]:
+    """The keys by which baselines differ; the configuration too, where these do not tell them apart."""
+    varied = tuple(key for key in keys if len({str(base.get(key)) for base in bases}) > 1)
+    told = {tuple(str(base.get(key)) for key in varied) for base in bases}
+    return varied if len(told) == len(bases) else (*varied, "configuration")
 
 
 def unit_of(rows: Iterable[Row]) -> str:

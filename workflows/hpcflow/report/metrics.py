@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 Line = Mapping[str, Any]
+_LEFT_OUT = "; the line is left out"
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,25 @@ class Metrics:
         return [float(line[key]) for line in self.epochs if is_number(line.get(key))]
 
 
+NUMBERS = frozenset(
+    (
+        "loss", "dice", "val_loss", "val_dice", "val_accuracy", "images_per_s", "allreduce_s", "train_s", "epoch_s",
+        "input_s", "startup_s", "cpu_s", "peak_memory_mb", "learning_rate", "ranks",
+    )
+)  # fmt: skip
+"""What is a number, or null, in any line that has it."""
+
+
 def is_number(value: Any) -> bool:
     """Whether a value of a metrics line is a number (JSON's true and false are none)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
 
 
 def read(path: Path, complain: Callable[[str], None] = lambda _: None) -> Metrics:
@@ -49,8 +67,8 @@ def read(path: Path, complain: Callable[[str], None] = lambda _: None) -> Metric
     for number, line in enumerate(lines, 1):
         why, item = parsed(line)
         if why:
-            complain(f"{path}:{number}: {why}; the line is left out")
-        elif item.get("event") == "epoch":
+            complain(f"{path}:{number}: {why}")
+        if item.get("event") == "epoch":
             epochs[item["epoch"]] = item
         elif item.get("event") == "end":
             end = item
@@ -66,16 +84,35 @@ def _lines(data: bytes) -> Sequence[str | bytes]:
 
 
 def parsed(line: str | bytes) -> tuple[str, Line]:
-    """What is wrong with a line, empty if nothing is, and its object. Empty lines and other events are
-    fine."""
+    """What is wrong with a line, empty if nothing is, and what of its object can be used. Empty lines and other
+    events are fine.
+    """
     if not line.strip():
         return "", {}
     try:
         item = json.loads(line)
     except (ValueError, RecursionError):
-        return "no JSON", {}
+        return f"no JSON{_LEFT_OUT}", {}
     if not isinstance(item, dict):
-        return "no JSON object", {}
-    if item.get("event") == "epoch" and type(item.get("epoch")) is not int:
-        return "an epoch without its number", {}
-    return "", item
+        return f"no JSON object{_LEFT_OUT}", {}
+    if item.get("event") == "epoch" and (type(item.get("epoch")) is not int or item["epoch"] < 1):
+        return f"an epoch without its number{_LEFT_OUT}", {}
+    return _checked(item) if item.get("event") in ("epoch", "end") else ("", item)
+
+
+def _checked(item: Line) -> tuple[str, Line]:
+    """A line with a word for a number is broken; infinity, or what is no number to IEEE 754, is what a training that
+    diverges writes, and nothing can be reckoned with it.
+    """
+    infinite = []
+    for key in NUMBERS & item.keys():
+        value = item[key]
+        if value is not None and not is_number(value):
+            return f"{key} is no number{_LEFT_OUT}", {}
+        if value is not None and not _is_finite(value):
+            infinite.append(key)
+    if not infinite:
+        return "", item
+    return f"{', '.join(sorted(infinite))}: not finite; the value is left out", {
+        key: value for key, value in item.items() if key not in infinite
+    }

@@ -51,12 +51,12 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; fon
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 30rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
 @media print {
-  @page { size: A4; margin: 15mm; }
+  @page { size: A4 landscape; margin: 12mm; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide { overflow: visible; border: 0; }
   th:first-child, td:first-child { position: static; }
-  table { font-size: 7.5pt; } th, td { padding: .15rem .3rem; }
-  th, .words { white-space: normal; min-width: 0; }
+  table { font-size: 7pt; width: 100%; } th, td { padding: .15rem .25rem; }
+  th, td, .words { white-space: normal; overflow-wrap: anywhere; min-width: 0; }
   figure, .answer, tr { break-inside: avoid; } h2 { break-after: avoid; }
   .plots { grid-template-columns: 1fr 1fr; }
 }
@@ -93,7 +93,7 @@ def _body(study: Study, runs: Sequence[RunDir], title: str) -> Iterator[str]:
     yield f"<header><h1>{escape(title)}</h1>\n"
     yield f'<p class="when">{len(study.results)} tasks in {len(runs)} run{"" if len(runs) == 1 else "s"}'
     yield f"{_period(study.results)}</p></header>\n<main>\n"
-    sentences = [sentence for answer in study.answers for sentence in answer.sentences]
+    sentences = study.sentences
     if sentences:
         yield (
             '<section class="answer">'
@@ -149,9 +149,9 @@ def _summary(study: Study) -> str:
 
     # Keys that follow the nodes, as a batch does, come behind what is asked for.
     apart = len({str(made.get("nodes")) for made in rows}) == len(rows)
-    first, last = (["nodes"], keys) if apart else ([*keys, "nodes"], [])
+    first, last = (["nodes"], keys) if apart else ([*aggregate.names(study.series), *keys, "nodes"], [])
     speed, spent = [*first, *SPEED, *places[1:], *last], [*first, *SPENT]
-    fast = table("Speed: medians over repeats, with 95 % bootstrap intervals", speed)
+    fast = table("Speed: medians over repeats, with bootstrap intervals (see the notes)", speed)
     return f"{fast}<p></p>\n{table('What it took: medians over repeats', spent)}"
 
 

@@ -215,7 +215,8 @@ def _points(
     at, middle = [size for size, _ in found], [made.value for _, made in found]
     ends = np.array([bounds(made) for _, made in found]).T
     errors = np.abs(ends - np.array(middle))
-    label = answer.series.title or ("median, 95 % interval" if of == 1 else "measured")
+    label = answer.series.title or ("median, bootstrap interval" if of == 1 else "measured")
+    label = label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
     axes.errorbar(
         at, middle, yerr=errors, fmt=look.MARKERS[number % len(look.MARKERS)], ms=6, capsize=4, lw=1.4,
         color=look.COLOURS[number % len(look.COLOURS)], label=label, zorder=3,
@@ -272,8 +273,9 @@ def _label(group: Group, series: Sequence[Series]) -> str:
     """The size where it tells the groups apart, else the varied keys as well."""
     unit, every = (series[0].unit if series else "nodes"), [g for one in series for g in one.groups]
     sizes = {g.size for g in every}
+    several = len({g.key[0] for g in every}) > 1
     size = f"{group.size:g} {unit if group.size != 1 else unit[:-1]}" if group.size and len(sizes) > 1 else ""
-    if size and len(sizes) == len(every):
+    if size and len(sizes) == len(every) and not several:
         return size
     moved = [
         key for key in group.rows[0]
@@ -282,7 +284,7 @@ def _label(group: Group, series: Sequence[Series]) -> str:
         and len({str(g.get(key)) for g in every}) > 1
     ]  # fmt: skip
     values = ", ".join(f"{key.rpartition('.')[2]} {group.get(key)}" for key in moved)
-    label = ", ".join(filter(None, (size, values))) or str(group.key[0])
+    label = ", ".join(filter(None, (group.key[0] if several else "", size, values))) or str(group.key[0])
     return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
 
 

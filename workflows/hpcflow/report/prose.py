@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from hpcflow.cli.table import Column, Table, print_table
 from hpcflow.report import aggregate
 from hpcflow.report.advice import bounds
-from hpcflow.report.compare import Change, Comparison
+from hpcflow.report.compare import LEAST_REPEATS, Change, Comparison
 from hpcflow.report.study import Study
 
 INTERVALS = ("images_per_s", "speedup", "efficiency")
@@ -24,7 +24,13 @@ _SUMMARY_RANKS = {
 def print_study(found: Study, out: TextIO | None = None) -> None:
     """Print the summary with its intervals, what follows from it, and what is to be kept in mind."""
     out = out or sys.stdout
-    shown = [field for field in aggregate.FIELDS if field.title or field.name == aggregate.KEYS]
+    named = aggregate.names(found.series)
+    shown = [
+        field
+        for field in aggregate.FIELDS
+        if field.name == aggregate.KEYS
+        or (field.title and (field.name not in ("experiment", "configuration") or field.name in named))
+    ]
     keys = [name for name in found.summary.columns if "." in name]
     table: list[Column] = []
     for field in shown:
@@ -34,9 +40,12 @@ def print_study(found: Study, out: TextIO | None = None) -> None:
         ]
     rows = [{**row, **{name: with_interval(row, name) for name in INTERVALS}} for row in found.summary.rows]
     print_table(Table(table, [{**row, "not_done": row["not_done"] or None} for row in rows]), out)
-    for answer in found.answers:
-        out.write("".join(f"\n{sentence}\n" for sentence in answer.sentences))
-    out.write("".join(f"\nNote: {note}\n" for note in found.notes))
+    out.write(below(found))
+
+
+def below(found: Study) -> str:
+    """What stands below a summary: the sentences and the notes, a paragraph each."""
+    return "".join(f"\n{text}\n" for text in (*found.sentences, *(f"Note: {note}" for note in found.notes)))
 
 
 def print_comparison(found: Comparison, out: TextIO | None = None) -> None:
@@ -48,7 +57,8 @@ def print_comparison(found: Comparison, out: TextIO | None = None) -> None:
             **{key: change.group.get(key) for key in change.group.rows[0] if "." in key},
             **{key: change.group.get(key) for key in ("experiment", "nodes", "ranks", "cores_per_rank")},
             "column": change.column, "here": change.here, "there": change.there,
-            "change": percent_change(change), "verdict": "WORSE" if change.worse else "",
+            "change": percent_change(change),
+            "verdict": "WORSE" if change.worse else "" if change.told else "cannot be told",
         }
         for change in ordered
     ]  # fmt: skip
@@ -64,8 +74,19 @@ def print_comparison(found: Comparison, out: TextIO | None = None) -> None:
     for side, groups in (("this report", found.only_here), ("the other", found.only_there)):
         if groups:
             out.write(f"\nOnly in {side}: {len(groups)} configuration{'' if len(groups) == 1 else 's'}.\n")
+    if found.only_there:
+        out.write("What has no repeat here that ended well is no better than what got worse: exit code 1.\n")
+    untold = len(found.changes) - len(found.told)
+    if untold:
+        out.write(
+            f"\n{untold} of {len(found.changes)} cannot be told: {LEAST_REPEATS} repeats that ended well are needed on "
+            "each side.\n"
+        )
     worse = len(found.regressions)
-    out.write(f"\n{worse or 'Nothing'} of {len(found.changes)} compared got worse beyond the threshold.\n")
+    if found.told:
+        out.write(f"\n{worse or 'Nothing'} of {len(found.told)} compared got worse beyond the threshold.\n")
+    else:
+        out.write("\nNothing was compared, which is no pass: exit code 1.\n")
 
 
 def percent_change(change: Change) -> str:

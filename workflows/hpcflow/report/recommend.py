@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcflow.report.advice import Scaling, bounds
@@ -18,6 +19,8 @@ class Recommendation:
     size: int | None = None
     low: int | None = None
     high: int | None = None
+    measured: int | None = None
+    """The nearest measured size that does as well, where ``size`` itself was not measured."""
 
 
 def by_efficiency(found: Scaling, threshold: float) -> Recommendation:
@@ -41,9 +44,11 @@ def by_efficiency(found: Scaling, threshold: float) -> Recommendation:
     if size == largest and limit.value > largest + 1:
         beyond = "would allow more" if math.isinf(limit.value) else f"would allow {_about(limit)}"
         why += f"; the law {beyond}, but no more than {largest:g} were measured"
+    near = _nearest(size, [count for count in measured.counts if count <= size][-1:])
     return Recommendation(
-        f"Use {measured.say(size)}: {why}; {_interval(least, most)}, by {_law(found)}.", size, least, most
-    )
+        f"Use {measured.say(size)}{_or(near)}: {why}; {_interval(least, most)}, by {_law(found)}.",
+        size, least, most, near,
+    )  # fmt: skip
 
 
 def by_deadline(
@@ -58,10 +63,11 @@ def by_deadline(
         )
     measured, within = found.measured, found.within(deadline)
     smallest, largest = min(measured.counts), max(measured.counts)
-    if within.value > largest + 1e-9:
-        best = found.time(largest)
+    fastest = found.fastest()
+    if (best := found.time(fastest)).value > deadline * (1 + 1e-9):
+        that = "that takes" if fastest == largest else f"the fastest, {measured.say(fastest)}, takes"
         return Recommendation(
-            f"No size up to {measured.say(largest)} ends within {duration(deadline)}: that takes {_clock(best)}."
+            f"No size up to {measured.say(largest)} ends within {duration(deadline)}: {that} {_clock(best)}."
         )
     low, high = bounds(within)
     size, least, most = (
@@ -71,11 +77,14 @@ def by_deadline(
     hours = size * there.value / 3600
     cost = f", {hours * price:.4g} {currency}".rstrip() if price else ""
     more = f" (where it must not be missed: {measured.say(most)})" if size < most and high <= largest else ""
-    takes = f"{measured.say(size)}, which take{'s' if size == 1 else ''} {_clock(there)}"
+    near = _nearest(
+        size, [n for n in measured.counts if n >= size and found.time(n).value <= deadline * (1 + 1e-9)][:1]
+    )
+    takes = f"{measured.say(size)}{_or(near)}, which take{'s' if size == 1 else ''} {_clock(there)}"
     spent = f"{hours:.4g} {measured.unit.removesuffix('s')}-hours{cost}"
     sure = f"{_interval(least, most)}{more}, by {_law(found)}"
     return Recommendation(
-        f"Cheapest within {duration(deadline)}: {takes} and {spent}; {sure}.", size, least, most
+        f"Cheapest within {duration(deadline)}: {takes} and {spent}; {sure}.", size, least, most, near
     )
 
 
@@ -91,13 +100,23 @@ def times(estimate: Estimate) -> str:
     return f"{estimate.value:.2g} times" + (f" ({low} to {high})" if low != high else "")
 
 
+def _nearest(size: int, counts: Sequence[float]) -> int | None:
+    return next((int(count) for count in counts if count != size), None)
+
+
+def _or(near: int | None) -> str:
+    """Not every size can run a strong scaling: its batch has to be shared by all ranks. A measured one has run."""
+    return "" if near is None else f" (of the measured sizes {near})"
+
+
 def _law(found: Scaling) -> str:
-    chosen = found.chosen
-    names = {"sigma": "serial share" if not chosen.law.coherency else "contention", "kappa": "coherency"}
-    parts = [
-        f"{name} {_short(chosen.parameters[key])}" for key, name in names.items() if key in chosen.parameters
-    ]
-    return f"{chosen.law.name} with {' and '.join(parts)}"
+    law, parameters = found.chosen.law, found.parameters
+    if law.coherency:
+        return f"{law.name} with contention {_short(parameters['sigma'])} and coherency {_short(parameters['kappa'])}"
+    beside = (
+        f" (a coherency up to {bounds(kappa)[1]:.2g} beside it)" if (kappa := parameters.get("kappa")) else ""
+    )
+    return f"{law.name} with serial share {_short(parameters['sigma'])}{beside}"
 
 
 def _short(estimate: Estimate) -> str:

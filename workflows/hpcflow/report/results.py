@@ -95,14 +95,14 @@ FORMATS: dict[str, Callable[[Results], bytes]] = {
 }  # fmt: skip
 
 
-def write(results: Results, path: Path) -> None:
-    """Publish the table in the format that the file's name ends with. Raises InputError for another, SiteError where
-    the file cannot be written.
+def write(results: Results, path: Path, below: str = "") -> None:
+    """Publish the table in the format that the file's name ends with, Markdown with the text ``below`` it. Raises
+    InputError for another, SiteError where the file cannot be written.
     """
     encode = FORMATS.get(path.suffix.lower())
     if encode is None:
         raise InputError(f"{path}: the name must end with {', '.join(FORMATS)}, which says the format")
-    publish(path, encode(results))
+    publish(path, encode(results) + (below.encode() if encode is to_markdown else b""))
 
 
 def publish(path: Path, data: bytes) -> None:

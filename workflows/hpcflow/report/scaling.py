@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from hpcflow.report.intervals import LEVEL, Estimate, Floats, f_quantile, t_quantile
 
-_RAYS = 180
+_RAYS = 90
 _STEPS = 12  # along each ray, for what is largest inside
 _FAR = 1e4  # radii; a region as wide as that says nothing
-_HALVINGS = 45
+_HALVINGS = 26
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,8 @@ from hpcflow.report.intervals import Estimate
 from hpcflow.report.recommend import Recommendation, by_deadline, by_efficiency, times
 from hpcflow.report.results import Results
 
+MOST_ANSWERS = 100
+"""More sentences nobody reads, and each takes the fits of two laws."""
 _COVERED = 6  # repeats from which on the range of the values holds the true median in more than 95 %
 
 
@@ -61,8 +63,18 @@ class Study:
 
     @cached_property
     def answers(self) -> tuple[Answer, ...]:
-        """One for each series that has anything to compare."""
-        return tuple(_answer(one, self.question) for one in self.series if len(one.groups) > 1)
+        """One for each series that has anything to compare; of very many the first."""
+        return tuple(_answer(one, self.question) for one in self.asked[:MOST_ANSWERS])
+
+    @property
+    def asked(self) -> list[Series]:
+        """The series that have anything to compare."""
+        return [one for one in self.series if len(one.groups) > 1]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the answers say."""
+        return [sentence for answer in self.answers for sentence in answer.sentences]
 
     def to_json(self) -> dict[str, Any]:
         """The whole as plain data."""
@@ -76,13 +88,18 @@ class Study:
 def study(found: Results, question: Question) -> Study:
     """Group, compare, fit. Raises InputError for a baseline that is none."""
     series = tuple(groups.series(found, question.baseline, question.over)) if found.rows else ()
-    return Study(found, question, series, tuple(_notes(series)))
+    made = Study(found, question, series, tuple(_notes(series)))
+    hidden = len(made.asked) - MOST_ANSWERS
+    if hidden > 0:
+        more = f"{hidden} more series have their rows, but no law and no sentence: a report answers {MOST_ANSWERS}."
+        return replace(made, notes=(*made.notes, more))
+    return made
 
 
 def _answer(one: Series, question: Question) -> Answer:
     speed, wall = one.measured(RATE), None if question.weak else one.measured(WALL)
     if speed is None:
-        return Answer(one, None, None, tuple(_fastest(one)))
+        return Answer(one, None, None, (*_fastest(one), *_no_deadline(question)))
     scaling = examine(speed)
     found = [by_efficiency(scaling, question.efficiency)]
     if scaling.refusal:
@@ -103,6 +120,13 @@ def _fastest(one: Series) -> Iterator[Recommendation]:
     """What was measured, for where no law answers."""
     done = [group for group in one.groups if group.values(RATE)]
     if not done:
+        yield Recommendation("Nothing has a result yet: no repeat ended well.")
+        return
+    if not one.base.values(RATE):
+        yield Recommendation(
+            "The baseline has no result, so that nothing can be compared with it (run it again, or name another with "
+            "--baseline KEY=VALUE)."
+        )
         return
     best = max(done, key=lambda group: group.middle(RATE) or 0.0)
     gain, kept = aggregate.speedup(best, one.base), aggregate.efficiency(best, one.base)
@@ -113,6 +137,15 @@ def _fastest(one: Series) -> Iterator[Recommendation]:
     yield Recommendation(
         f"Of what was measured, {_name(one, best)} was fastest: {times(gain)} the baseline{at}."
     )
+
+
+def _no_deadline(question: Question) -> Iterator[Recommendation]:
+    """Where there are no sizes to choose from."""
+    if question.deadline is not None:
+        yield Recommendation(
+            "No size is recommended for a deadline: that needs a baseline with a result and sizes that differ, one "
+            "configuration each."
+        )
 
 
 def _name(one: Series, group: groups.Group) -> str:
@@ -161,6 +194,9 @@ def _plain(answer: Answer) -> dict[str, Any]:
             made[name] = {
                 "refusal": scaling.refusal,
                 "chosen": scaling.chosen.law.name if scaling.fits else None,
+                "parameters": {key: _ends(value) for key, value in scaling.parameters.items()}
+                if scaling.fits
+                else {},
                 "laws": {
                     fit.law.name: {
                         "noise": fit.noise, **{key: _ends(value) for key, value in fit.parameters.items()},

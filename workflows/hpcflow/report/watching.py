@@ -7,6 +7,8 @@ the table is drawn anew every 0.5 s and the metrics of running tasks are looked 
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 REDRAW_S = 0.5
 METRICS_S = 1.0
 _OTHER_LINES = 6
+_CANNOT_MOVE = ("dumb", "unknown")
 
 Shown = tuple[Row, Progress | None]
 
@@ -35,7 +38,11 @@ Shown = tuple[Row, Progress | None]
 def watch(run: RunDir, engine: Engine, out: TextIO | None = None) -> Verdict:
     """Show the run on ``out`` (standard output) until it ends; what became of it."""
     out = out or sys.stdout
-    return (_live if out.isatty() else _lines)(run, engine, out)
+    if isinstance(out, io.TextIOWrapper):  # bars and names that an ASCII terminal cannot show end nothing
+        out.reconfigure(errors="replace")
+    # rich draws nothing live on a terminal that cannot move its cursor.
+    live = out.isatty() and os.environ.get("TERM", "").lower() not in _CANNOT_MOVE
+    return (_live if live else _lines)(run, engine, out)
 
 
 def _live(run: RunDir, engine: Engine, out: TextIO) -> Verdict:
@@ -71,8 +78,12 @@ class _View:
 
     def show(self, tick: Tick) -> Sequence[TaskStatus]:
         """Take a new tick."""
-        few = min(overview.FEW, max(1, self._console.height - _OTHER_LINES - len(self._run.graph.jobs)))
-        self._tick, self._rows = tick, overview.rows(self._run.graph, tick.statuses, few, self._titles)
+        room = self._console.height - _OTHER_LINES
+        few = min(overview.FEW, max(1, room - len(self._run.graph.jobs)))
+        rows = overview.rows(self._run.graph, tick.statuses, few, self._titles)
+        if len(rows) > room:  # what does not fit is cut off below
+            rows.sort(key=lambda row: row.state is not State.RUNNING)
+        self._tick, self._rows = tick, rows
         self._read_at = float("-inf")
         return tick.statuses
 

@@ -11,7 +11,8 @@ from hpcflow.experiment import Experiment
 from hpcflow.placement.topology import Topology
 
 BLOCKTIMES = (1, 0, 30)
-INTER_OPS = (1, 2)
+OPERATIONS = ((1, 1), (2, 2), (2, 1))
+"""How many run at once, and among how many of them the cores of a rank are divided."""
 MOST = 24
 
 
@@ -29,38 +30,42 @@ class Candidate:
 
 
 def candidates(experiment: Experiment, node: Topology, ranks: int, most: int = MOST) -> list[Candidate]:
-    """At most ``most`` candidates, those of the coarsest differences first.
+    """At most ``most`` candidates: first every placement with one pair of thread settings, then each with further
+    pairs, every placement with another one, so that a list that is cut has all values of all dimensions.
 
     The batch of all ``ranks`` of the experiment together stays, so that all of them train alike: numbers of ranks that
     it cannot be shared by are left out.
     """
     found: list[Mapping[str, Any]] = [{}]
-    # Round robin over the numbers of ranks, so that a short list has all of them.
-    by_ranks = [list(_threads(*shape)) for shape in _shapes(experiment, node, ranks)]
-    for row in itertools.zip_longest(*by_ranks):
+    by_shape = []
+    for number, shape in enumerate(_shapes(experiment, node, ranks)):
+        first, *others = _threads(*shape)
+        turn = 3 * number % max(1, len(others))  # in threes, so that few placements have all pairs too
+        by_shape.append([first, *others[turn:], *others[:turn]])
+    for row in itertools.zip_longest(*by_shape):
         found += [values for values in row if values is not None]
     return [Candidate(number, values) for number, values in enumerate(found[:most])]
 
 
 def _shapes(experiment: Experiment, node: Topology, ranks: int) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Placements, each with the cores of a rank: all cores of a socket, and half of them."""
+    """Placements, each with the cores of a rank: those on all cores of a socket first, then those on half of them."""
     sockets, cores = len(node.sockets), min(len(socket) for socket in node.sockets)
     total = experiment.training.batch_size * ranks
-    each = 1
-    while each <= cores:
-        many = each * sockets * experiment.resources.nodes
+    tried = set()
+    for part, power in itertools.product((1, 2), range(cores.bit_length())):
+        each = 2**power
+        many, share = each * sockets * experiment.resources.nodes, max(1, cores // each // part)
         alone = experiment.training.strategy == "single" and many > 1
-        if total % many == 0 and not alone:
-            for share in dict.fromkeys((cores // each, max(1, cores // each // 2))):
-                values = {"placement.ranks_per_socket": each, "placement.cores_per_rank": share}
-                yield {**values, "training.batch_size": total // many}, share
-        each *= 2
+        if total % many == 0 and not alone and (each, share) not in tried:
+            tried.add((each, share))
+            values = {"placement.ranks_per_socket": each, "placement.cores_per_rank": share}
+            yield {**values, "training.batch_size": total // many}, share
 
 
 def _threads(placement: Mapping[str, Any], cores: int) -> Iterator[Mapping[str, Any]]:
-    for blocktime, inter in itertools.product(BLOCKTIMES, INTER_OPS):
-        intra = max(1, cores // inter)
-        if inter > 1 and cores < inter:
+    for (inter, among), blocktime in itertools.product(OPERATIONS, BLOCKTIMES):
+        intra = cores // among
+        if cores < inter:
             continue
         yield {
             **placement,

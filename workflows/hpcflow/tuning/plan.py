@@ -5,18 +5,20 @@
     RUN/tune/trials/RUNG-NN-REPEAT/             the same with the steps of the rung, as it was run
     RUN/tune/result.json  best.yaml             what came of it
 
-Successive halving: all candidates run a few steps, the fastest third more of them, the fastest of these three times,
-in turn, so that what disturbs the node for a while meets all of them. Each run trains at least two epochs of
+Successive halving: all candidates run a few steps, the fastest third more of them, the fastest three of these four
+times, in turn, so that what disturbs the node for a while meets all of them. Each run trains at least two epochs of
 `limit_batches` steps; the first, which traces and warms up, does not count.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hpcflow.errors import InputError
 from hpcflow.experiment import Loaded
@@ -28,6 +30,7 @@ from hpcflow.jobs.rundir import RunDir
 from hpcflow.jobs.shell import Variable
 from hpcflow.submission import Submission, absolute, prepare
 from hpcflow.tuning.candidates import MOST, Candidate, candidates
+from hpcflow.tuning.verdict import FINALISTS
 
 FOLDER = "tune"
 JOB = "tune"
@@ -36,16 +39,29 @@ EPOCHS = 3
 
 @dataclass(frozen=True)
 class Rung:
-    """How long each run of a rung trains, how often a candidate runs, and which share goes on: one in ``share``."""
+    """How long each run of a rung trains, how often a candidate runs, and which share goes on: one in ``share``, and
+    FINALISTS at least.
+    """
 
     steps: int
     repeats: int
     share: int
 
 
-def rungs(steps: int) -> tuple[Rung, ...]:
-    """From ``steps`` an epoch to nine times as many."""
-    return Rung(steps, 1, 3), Rung(3 * steps, 1, 3), Rung(9 * steps, 3, 1)
+def rungs(steps: int, number: int) -> tuple[Rung, ...]:
+    """From ``steps`` an epoch to nine times as many; of ``number`` candidates no more than FINALISTS come to the last,
+    which is what the verdict's chance of an error stands on.
+    """
+    return Rung(steps, 1, 3), Rung(3 * steps, 1, max(3, number)), Rung(9 * steps, 4, 1)
+
+
+def runs(plan: Mapping[str, Any]) -> int:
+    """How many trainings the job runs at most; the experiment's own setting is one more where it is not the fastest."""
+    left, total = len(plan["candidates"]), 0
+    for rung in plan["rungs"]:
+        total += rung["repeats"] * left
+        left = min(left, max(FINALISTS, math.ceil(left / rung["share"])) + 1)
+    return total
 
 
 def prepare_tuning(
@@ -73,7 +89,7 @@ def prepare_tuning(
     whole = lay_out(planned.run, graph, text, {**about, "tune": True}, experiment.name)
     plan = {
         "candidates": [{"number": one.number, "values": dict(one.values)} for one, _ in made],
-        "rungs": [asdict(rung) for rung in rungs(steps)],
+        "rungs": [asdict(rung) for rung in rungs(steps, len(made))],
         "epochs": EPOCHS,
         "where": f"{target.node.source or 'this node'} with {target.launcher}",
     }

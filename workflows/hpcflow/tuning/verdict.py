@@ -1,7 +1,9 @@
 """What the measurements say, and what they do not. Pure.
 
 A setting counts as faster than the experiment's own only if every one of its last runs was faster than every one of the
-experiment's own: of two times three runs that do not differ, that happens by chance once in 20 times.
+experiment's own. Of n runs each of two settings that do not differ, that happens by chance once in C(2n, n) times; with
+k settings that it may happen to, k times as often at most (Bonferroni). Where that is more than once in 20 times nothing
+is called faster: the three finalists take four runs each, 3 / 70.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from hpcflow.tuning.candidates import Candidate
 
 # So few steps as those of the first rung tell the good from the bad, not the best from the second best.
 FINALISTS = 3
+CHANCE = 1 / 20
 # The sections of what is pasted.
 ORDER = ("placement", "threads", "training")
 
@@ -74,6 +77,12 @@ def judge(measured: Sequence[Measured]) -> Verdict:
         )
     gain = 100 * (best.median / own.median - 1)
     runs = f"{_range(best)} against {_range(own)} with yours"
+    rivals = sum(bool(one.speeds) for one in measured) - 1
+    chance = rivals / math.comb(len(best.speeds) + len(own.speeds), len(own.speeds))
+    if chance > CHANCE and min(best.speeds) > max(own.speeds):
+        return Verdict(
+            best, own, False, f"so few runs tell no setting from yours: the fastest had {runs}; keep yours"
+        )
     if min(best.speeds) <= max(own.speeds):
         return Verdict(
             best, own, False, f"no setting can be told from yours: the fastest had {runs}; keep yours"
@@ -84,10 +93,7 @@ def judge(measured: Sequence[Measured]) -> Verdict:
         if one not in (best, own) and one.speeds and max(one.speeds) >= min(best.speeds)
     ]
     also = f"; {len(near)} other setting{'s' if len(near) > 1 else ''} cannot be told from it" if near else ""
-    few = (
-        "" if min(len(best.speeds), len(own.speeds)) >= 3 else " (fewer than 3 runs each: take it with care)"
-    )
-    return Verdict(best, own, True, f"{best.candidate.title}: {runs}, {gain:.0f} % faster{also}{few}")
+    return Verdict(best, own, True, f"{best.candidate.title}: {runs}, {gain:.0f} % faster{also}")
 
 
 def _range(one: Measured) -> str:
