@@ -65,14 +65,16 @@ def _plain(item: Compared) -> dict[str, Any]:
 
 
 def _row(item: Compared, metric: str) -> dict[str, Any]:
-    never = f"> {min(course.judged for course in item.courses)}"
+    judged = min(course.judged for course in item.courses)
+    never = f"> {judged}" if judged else "under way"
+    best = [course.best for course in item.courses if course.best is not None]
     first, last = (never if number is None else str(number) for number in item.span)
     return {
         **{key: _cell(value) for key, value in item.values.items()},
         "seeds": len(item.courses),
         "rounds": never if item.median is None else f"{item.median:g}",
         "from-to": first if first == last else f"{first} to {last}",
-        f"best {metric}": f"{statistics.median(course.best for course in item.courses):.4f}",
+        f"best {metric}": f"{statistics.median(best):.4f}" if best else "",
     }
 
 

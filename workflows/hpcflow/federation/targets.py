@@ -22,10 +22,12 @@ FALLING = ("loss",)
 
 @dataclass(frozen=True)
 class Course:
-    """One federation: in which round it reached the target (None: in none of those ``judged``), and its best value."""
+    """One federation: in which round it reached the target (None: in none up to ``judged``), and its best value (None
+    where no round was judged yet).
+    """
 
     reached: int | None
-    best: float
+    best: float | None
     judged: int
 
 
@@ -52,16 +54,23 @@ class Compared:
 
 
 def compare(run: RunDir, metric: str, target: float) -> list[Compared]:
-    """A run, or each trial of a sweep in its order. Raises RunError where a federation has no ``metric`` yet."""
+    """A run, or each trial of a sweep in its order. Raises RunError where a federation is judged by other metrics, and
+    where none was judged at all.
+    """
     found: dict[int, tuple[Mapping[str, Any], list[Course]]] = {}
     for row, path in places(run):
         number, values = (row.trial, row.values) if row else (1, {})
         found.setdefault(number, (values, []))[1].append(course(plan_of(path), metric, target))
-    return [Compared(values, courses) for values, courses in found.values()]
+    compared = [Compared(values, courses) for values, courses in found.values()]
+    if not any(course.judged for item in compared for course in item.courses):
+        raise RunError(
+            f"{run.name}: no round was judged on a hold-out yet (federation.evaluation.holdout asks for it)"
+        )
+    return compared
 
 
 def course(plan: Plan, metric: str, target: float) -> Course:
-    """How one federation went. Raises RunError where no round of it was judged by ``metric``."""
+    """How one federation went. Raises RunError where its rounds were judged, and not by ``metric``."""
     values: dict[int, float] = {}
     known: set[str] = set()
     for number in range(1, rounds.last_committed(plan) + 1):
@@ -69,13 +78,12 @@ def course(plan: Plan, metric: str, target: float) -> Course:
         known |= set(judged)
         if metric in judged:
             values[number] = float(judged[metric])
-    if not values:
-        have = (
-            f"has {', '.join(sorted(known))}"
-            if known
-            else "no round was judged (federation.evaluation.holdout)"
+    if known and not values:
+        raise RunError(
+            f"{plan.run.path}: the hold-out was not judged by {metric} (but by {', '.join(sorted(known))})"
         )
-        raise RunError(f"{plan.run.path}: no `{metric}` of the hold-out: it {have}")
+    if not values:
+        return Course(None, None, 0)
     sign = -1.0 if metric in FALLING else 1.0
     reached = next((number for number, value in values.items() if sign * value >= sign * target), None)
     return Course(reached, sign * max(sign * value for value in values.values()), max(values))
