@@ -13,6 +13,7 @@ from hpcflow.engines.local import LocalEngine, Process, read_state, runs
 from hpcflow.engines.status import State
 from hpcflow.jobs import record
 from hpcflow.jobs.job import After
+from runs import wait_until
 
 
 @pytest.fixture
@@ -123,6 +124,7 @@ def test_a_later_process_of_the_same_number_is_not_taken_for_the_task(
     assert state is not None and found is not None and runs(found)
     os.kill(state["runner"]["pid"], signal.SIGKILL)
     os.killpg(found.pid, signal.SIGKILL)
+    wait_until(lambda: not Process(**state["runner"]).alive)
     # The system was started anew, say, and has given the number to somebody else since.
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as other:
         about = json.loads(path.read_text())

@@ -31,7 +31,7 @@ def test_a_late_control_variate_is_the_clients_next_one(tmp_path: Path) -> None:
     run.path.mkdir()
     run.experiment.write_text(dump(loaded.experiment))
     plan = Plan(run, loaded.experiment)
-    learners = {name: learner(plan, name) for name in plan.members}
+    learners = {name: learner(plan, name, lambda _: "", "") for name in plan.members}
     rounds.begin(plan, learners["north"])
     own: dict[str, Path] = {}
 
