@@ -30,6 +30,9 @@ PARTS: dict[str, Callable[[job.Here], None]] = {
     "leave": enclosure.leave,
 }
 
+# What a script runs before and after its ranks.
+OUTSIDE = ("enter", "leave")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 done, otherwise the error's, with one sentence on stderr."""
@@ -43,8 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        where = RunDir(options.run).job(options.job)
-        check_in_job(where.rankmap, where.task(options.task).bindings)
+        run = RunDir(options.run)
+        if options.confined:
+            enclosure.check_in(run, options.job)
+        elif options.part not in OUTSIDE:
+            check_in_job(run.job(options.job).rankmap, run.task(options.job, options.task).bindings)
         plan = plan_of(place_of(options.run, options.job, options.task))
         here = job.Here(
             plan,

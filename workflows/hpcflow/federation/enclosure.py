@@ -32,7 +32,8 @@ from hpcflow.federation.job import Here
 from hpcflow.federation.plan import HOLDOUT, Plan
 from hpcflow.federation.upkeep import note_lost_jobs
 from hpcflow.jobs import shell
-from hpcflow.jobs.rundir import RoundDir, RunDir
+from hpcflow.jobs.rundir import RoundDir, RunDir, TaskDir
+from hpcflow.placement.binding import PlanFile, check_in_job
 from hpcflow.storage.publish import sync_directory
 
 
@@ -45,6 +46,7 @@ class Enclosed:
     round: int
     name: str
     view: Path
+    task: TaskDir
 
     @property
     def outside(self) -> RoundDir:
@@ -59,12 +61,18 @@ class Enclosed:
 
 def enclosed(here: Here) -> Enclosed:
     """Of the task that runs here."""
-    plan, view = here.plan, here.plan.run.task(here.job, here.task).view
+    plan, where = here.plan, here.plan.run.task(here.job, here.task)
     if here.job == BEGIN:
-        return Enclosed(plan, "begin", 0, next(iter(plan.members)), view)
+        return Enclosed(plan, "begin", 0, next(iter(plan.members)), where.view, where)
     found = parse(here.job)
     name = "aggregate" if found.part == "aggregate" else here.whose
-    return Enclosed(plan, found.part, found.round, name, view)
+    return Enclosed(plan, found.part, found.round, name, where.view, where)
+
+
+def check_in(view: RunDir, job: str) -> None:
+    """What a rank of the task `job` does first (placement/binding.py), in the view."""
+    if view.rankmap.exists():
+        check_in_job(view.rankmap, view.round(parse(job).round).bindings)
 
 
 def enter(here: Here) -> None:
@@ -119,6 +127,9 @@ def _lay_out(task: Enclosed) -> None:
         target = task.view / path.relative_to(plan.run.path)
         target.parent.mkdir(parents=True, exist_ok=True)
         _same(path, target)
+    rankmap = plan.run.job(task.task.job).rankmap
+    if rankmap.exists():
+        _same(rankmap, RunDir(task.view).rankmap)
     if plan.rules.partition.file:
         shutil.copyfile(plan.institutions, RunDir(task.view).institutions)
     # A task that is done again finds what says that it is done, as a copy: it may write there.
@@ -181,7 +192,8 @@ def leave(here: Here) -> None:
     """Take over what the task has made, and do for the other jobs what a job that is not confined does itself."""
     task = enclosed(here)
     try:
-        refused = [why for name in _made(task) if (why := _take_over(task, name))]
+        targets = {name: task.outside.path / name for name in _made(task)} | _bindings(task)
+        refused = [why for name, target in targets.items() if (why := _take_over(task, name, target))]
     finally:
         shutil.rmtree(task.view, ignore_errors=True)
     if refused and task.part == "train":
@@ -191,16 +203,24 @@ def leave(here: Here) -> None:
         raise RunError(f"{task.name}: {'; '.join(refused)}")
 
 
-def _take_over(task: Enclosed, name: str) -> str | None:
+def _bindings(task: Enclosed) -> dict[str, Path]:
+    """What its ranks were given, as they have recorded it, and where that belongs."""
+    view = RunDir(task.view)
+    ranks = PlanFile(view.rankmap).size if view.rankmap.exists() else 0
+    inside = view.round(task.round).bindings.name
+    return {f"{inside}/{path.name}": path for path in map(task.task.binding, range(ranks))}
+
+
+def _take_over(task: Enclosed, name: str, target: Path) -> str | None:
     """Move one file from the view to the run. Why it cannot be, or None, also where there is none."""
-    target = task.outside.path / name
+    source = Path(name)
     try:
-        with _opened(task.inside.path) as top, _opened(Path(name).parent, top) as folder:
-            status = os.stat(target.name, dir_fd=folder, follow_symlinks=False)
+        with _opened(task.inside.path) as top, _opened(source.parent, top) as folder:
+            status = os.stat(source.name, dir_fd=folder, follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 return f"{name} is no regular file"
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(target.name, target, src_dir_fd=folder)
+            os.rename(source.name, target, src_dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError as error:

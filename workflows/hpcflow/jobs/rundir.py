@@ -136,6 +136,11 @@ class RoundDir:
         return self.path / "times"
 
     @property
+    def bindings(self) -> Path:
+        """Folder, in a view of the run: what each rank of its task was given (federation/enclosure.py)."""
+        return self.path / "bindings"
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """All that there may be."""
         return self.path, self.updates, self.controls, self.failures, self.evaluations, self.timings
@@ -240,6 +245,11 @@ class RunDir:
     def experiment(self) -> Path:
         """The resolved experiment (YAML)."""
         return self.path / "experiment.yaml"
+
+    @property
+    def rankmap(self) -> Path:
+        """In a view of the run: the planned places of the ranks of its job (JSON)."""
+        return self.path / "rankmap.json"
 
     @property
     def provenance(self) -> Path:
