@@ -96,7 +96,9 @@ def test_scaffold_divides_by_the_rate_that_trained(tmp_path: Path) -> None:
     sets = ["strategy=scaffold", "client={optimizer: sgd}"]
     more = ["training.limit_batches=1", "training.strategy=single", "training.model.depth=2"]
     loaded = load(config, [*(f"federation.{text}" for text in sets), *more, "federation.collaborators=2"])
-    learner = UnetLearner(Plan(RunDir(tmp_path), loaded.experiment), "c00", "", str(tmp_path / "cache"))
+    learner = UnetLearner(
+        Plan(RunDir(tmp_path), loaded.experiment), "c00", lambda _: "", str(tmp_path / "cache")
+    )
     learner.rates = replace(learner.rates, size=2)  # as the launcher's ranks would make it
     base = learner.initial()
     zeros = zeros_like(trained(base))
