@@ -199,7 +199,7 @@ class FakeSlurm:
             env=self._environment({}),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             stdin=subprocess.DEVNULL,
         )
 
