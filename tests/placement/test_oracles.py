@@ -53,6 +53,9 @@ def test_every_mpirun_starts_through_a_real_slurm(tmp_path_factory: pytest.TempP
     require("slurmctld", "slurmd")
     built = cache() / "oracles"
     cluster.build(built)
+    # Open MPI 5.0.11's mpirun never ends, one time in six, when every rank ends while the others' starts are still
+    # being reported (150 of 150 ended when the ranks lived half a second).
+    program = ["timeout", "20", str(built / "show"), "500"]
     node = read(str(Path(__file__).parent / "nodes" / "hwloc2-2x4x2.xml"))
     slurm = FakeSlurm(tmp_path_factory.mktemp("s") / "s", built, [node])
     wrong = []
@@ -65,7 +68,6 @@ def test_every_mpirun_starts_through_a_real_slurm(tmp_path_factory: pytest.TempP
         ):
             made = plan(Placement.model_validate(kind), [node] * 2, slurm.hosts(0, 2))
             for real in LAUNCHERS.values():
-                program = ["timeout", "20", str(built / "show")]
                 said = line(real.dialect, made, program, version=real.version, scheduler="slurm")
                 got = slurm.run(said, made, 0, real.folder)
                 wrong += [f"{real.title}: {row}" for row in cluster.differences(said, made, got)]

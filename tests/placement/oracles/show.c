@@ -1,4 +1,5 @@
-/* Prints "@RANK HOST CPU,CPU,..." in one write: the affinity that the launcher gave this process. */
+/* show [MS]: prints "@RANK HOST CPU,CPU,..." in one write, the affinity that the launcher gave this process, and
+   stays for MS milliseconds. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static char *parent(const char *name) {
     return NULL;
 }
 
-int main(void) {
+int main(int count, char **words) {
     static char out[65536];
     unsigned char bytes[1024];
     const char *names[] = {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "PMIX_RANK"}, *rank = NULL;
@@ -30,5 +31,7 @@ int main(void) {
     sched_getaffinity(0, sizeof bytes, (cpu_set_t *)bytes);
     for (int i = 0; i < 8192; i++) if (bytes[i / 8] >> (i % 8) & 1) at += sprintf(out + at, "%d,", i);
     out[at - 1] = '\n';
-    return write(1, out, at) != at;
+    int failed = write(1, out, at) != at;
+    if (count > 1) usleep(1000 * atoi(words[1]));
+    return failed;
 }
