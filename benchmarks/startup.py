@@ -3,8 +3,9 @@
     .venv/bin/python benchmarks/startup.py
 
 Goals: `hpcflow --help` within 2.5 x (`python -c "import argparse"`) + 60 ms; `hpcflow render configs/unet.yaml` within
-0.35 s; scripts/hpcflow adds at most 50 ms. Medians of whole processes, in turn, so that a change of the machine's speed
-meets all of them.
+0.35 s; scripts/hpcflow adds at most 50 ms. What render cannot go below is the import of the libraries that it is made
+of, with one model of one field: it is measured in the same run. Medians of whole processes, in turn, so that a change
+of the machine's speed meets all of them.
 """
 
 import statistics
@@ -16,11 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 HPCFLOW = Path(sys.executable).with_name("hpcflow")
 RUNS = 15
+LIBRARIES = """
+import jinja2, pydantic, typer, yaml
+class Section(pydantic.BaseModel):
+    nodes: int = 1
+Section.model_validate({"nodes": 2})
+"""
 COMMANDS = {
     "python -c 'import argparse'": [sys.executable, "-c", "import argparse"],
     "hpcflow --help": [HPCFLOW, "--help"],
     "scripts/hpcflow --help": [ROOT / "scripts" / "hpcflow", "--help"],
     "hpcflow render": [HPCFLOW, "render", ROOT / "configs" / "unet.yaml", "--engine", "local"],
+    "pydantic, typer, jinja2, yaml": [sys.executable, "-c", LIBRARIES],
     "hpcflow status --help": [HPCFLOW, "status", "--help"],
 }
 
@@ -43,10 +51,12 @@ def main() -> None:
         print(
             f"{name:<30} median {median[name] * 1e3:6.1f} ms  ({min(values) * 1e3:.1f} to {max(values) * 1e3:.1f})"
         )
-    python, page, script, render = list(median.values())[:4]
+    python, page, script, render, libraries = list(median.values())[:5]
     bound = 2.5 * python + 0.060
     print(f"--help against its bound of {bound * 1e3:.1f} ms: {page / bound:.2f}")
-    print(f"render against its bound of 350 ms: {render / 0.35:.2f}")
+    print(
+        f"render against its bound of 350 ms: {render / 0.35:.2f}, against its libraries: {render / libraries:.2f}"
+    )
     shell = script - page
     print(f"shell of scripts/hpcflow: {shell * 1e3:.1f} ms, against its bound of 50 ms: {shell / 0.05:.2f}")
 
