@@ -54,7 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rankmap = Path(folder) / "rankmap.json"
         made: RankMap = plan(Placement(ranks_per_node=8), [Topology.from_counts(2, 64, 2)] * 1000)
-        rankmap.write_text(json.dumps(made.to_json()))
+        rankmap.write_text(made.to_text())
         for repeat in range(options.repeats):
             bindings = Path(folder) / f"bindings-{repeat}"
             command = [str(Path(sys.prefix) / "bin" / "mpirun"), "-np", str(options.ranks), "--oversubscribe"]

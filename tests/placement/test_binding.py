@@ -17,6 +17,7 @@ import pytest
 from commands import hpcflow
 from hpcflow.errors import InputError
 from hpcflow.experiment.schema import Placement
+from hpcflow.placement.binding import PlanFile
 from hpcflow.placement.compare import compare, overlap, size_problem
 from hpcflow.placement.gpus import own_gpus
 from hpcflow.placement.launchers import LaunchLine, line
@@ -64,7 +65,7 @@ def launch(tmp_path: Path) -> Launch:
         planned: RankMap | None = None,
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> Ended:
-        (tmp_path / "rankmap.json").write_text(json.dumps((planned or rankmap).to_json()))
+        (tmp_path / "rankmap.json").write_text((planned or rankmap).to_text())
         bindings = tmp_path / "it's a $(job)" / "bindings"
         program = [sys.executable, RANK, str(tmp_path / "rankmap.json"), str(bindings), verify]
         said = line("openmpi", rankmap, program, version="4.1.8", scheduler="slurm")
@@ -108,6 +109,21 @@ def sysfs(folder: Path, node: Topology) -> Path:
 
 def planned(nodes: int = 2, **kind: Any) -> RankMap:
     return plan(Placement(**kind), [EXACT] * nodes)
+
+
+def test_a_rank_finds_its_own_line_of_the_rank_map(tmp_path: Path) -> None:
+    made = planned(nodes=3, ranks_per_socket=2)
+    path = tmp_path / "rankmap.json"
+    path.write_text(made.to_text(launcher="srun", verify="warn"))
+    assert json.loads(path.read_text()) == {"launcher": "srun", "verify": "warn", **made.to_json()}
+    found = PlanFile(path)
+    assert (found.size, found.verify) == (made.size, "warn")
+    assert [found.place(rank) for rank in range(made.size)] == list(made.ranks)
+    assert [found.topology(place.node) for place in made.ranks] == [EXACT] * made.size
+    for text in ("", "{}", "[]", "{\n}", path.read_text()[:-3], made.to_text()[10:]):
+        path.write_text(text)
+        with pytest.raises(InputError, match="no rank map"):
+            PlanFile(path)
 
 
 @pytest.mark.train
@@ -246,7 +262,7 @@ def test_the_numbering_of_gpus() -> None:
 @pytest.mark.parametrize("reserve", [0, 1], ids=["ppr", "rankfile"])
 def test_horovodrun_binds_and_forwards(tmp_path: Path, reserve: int) -> None:
     made = planned(nodes=1, ranks_per_socket=1, cores_per_rank=2, reserve={"cores": reserve})
-    (tmp_path / "rankmap.json").write_text(json.dumps(made.to_json()))
+    (tmp_path / "rankmap.json").write_text(made.to_text())
     job_dir = tmp_path / "it's a $(job)"
     bindings = job_dir / "bindings"
     job_dir.mkdir()
@@ -273,7 +289,7 @@ def test_horovodrun_binds_and_forwards(tmp_path: Path, reserve: int) -> None:
 @pytest.mark.parametrize("verify", ["fail", "warn", "off"])
 def test_lonely_ranks_end_with_one_sentence_between_them(tmp_path: Path, verify: str) -> None:
     """What a container that cleans the environment makes of a launch: N times "rank 0 of 1"."""
-    (tmp_path / "map").write_text(json.dumps(planned(ranks_per_socket=1).to_json()))
+    (tmp_path / "map").write_text(planned(ranks_per_socket=1).to_text())
     clean = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, RANK, str(tmp_path / "map"), str(tmp_path / "bindings"), verify]
     processes = [
@@ -290,7 +306,7 @@ def test_lonely_ranks_end_with_one_sentence_between_them(tmp_path: Path, verify:
 
 def test_a_federations_ranks_check_in_too(tmp_path: Path) -> None:
     """Else each of them would take itself for the only one, and train alone."""
-    files = {"rankmap.json": json.dumps(planned(nodes=1, ranks_per_socket=1).to_json())}
+    files = {"rankmap.json": planned(nodes=1, ranks_per_socket=1).to_text()}
     run = lay(tmp_path, [job("r0001-train", "true", files=files)])
     done = subprocess.run(
         [sys.executable, "-m", "hpcflow.federation", "train", "--cache", "c", str(run.path), "r0001-train", "0"],
@@ -304,7 +320,7 @@ def test_a_federations_ranks_check_in_too(tmp_path: Path) -> None:
 
 @pytest.mark.train
 def test_hydra_with_an_open_mpi_program_ends_with_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "map").write_text(json.dumps(planned(nodes=1, ranks_per_socket=1).to_json()))
+    (tmp_path / "map").write_text(planned(nodes=1, ranks_per_socket=1).to_text())
     mpiexec = LAUNCHERS["mpich"].folder / "mpiexec"
     done = subprocess.run(
         [str(mpiexec), "-n", "2", sys.executable, RANK, str(tmp_path / "map"), str(tmp_path / "bindings"), "fail"],
@@ -411,7 +427,7 @@ def test_map_of_a_run_draws_planned_and_actual(tmp_path: Path) -> None:
     made = planned(nodes=1, ranks_per_socket=1, cores_per_rank=2)
     run = lay(
         tmp_path,
-        [job("train", "true", files={"rankmap.json": json.dumps({"launcher": "openmpi", **made.to_json()})})],
+        [job("train", "true", files={"rankmap.json": made.to_text(launcher="openmpi")})],
     )
     task = run.task("train", 0)
     before = hpcflow("map", "--run", run.path, env={"COLUMNS": "80"})
@@ -433,7 +449,7 @@ def test_map_of_a_run_draws_planned_and_actual(tmp_path: Path) -> None:
 
 def test_map_of_a_run_with_guessed_ids_draws_the_nodes_own_cores(tmp_path: Path) -> None:
     made = plan(Placement(ranks_per_socket=1, cores_per_rank=2), [GUESSED])
-    run = lay(tmp_path, [job("train", "true", files={"rankmap.json": json.dumps(made.to_json())})])
+    run = lay(tmp_path, [job("train", "true", files={"rankmap.json": made.to_text()})])
     task = run.task("train", 0)
     task.bindings.mkdir()
     for rank, (cpus, cores) in enumerate((((0, 1, 8, 9), (0, 1)), ((4, 5, 12, 13), (4, 5)))):
@@ -447,7 +463,7 @@ def test_map_of_a_run_with_guessed_ids_draws_the_nodes_own_cores(tmp_path: Path)
 
 
 def test_map_of_a_run_says_why_no_rank_began(tmp_path: Path) -> None:
-    files = {"rankmap.json": json.dumps(planned(nodes=1, ranks_per_socket=1).to_json())}
+    files = {"rankmap.json": planned(nodes=1, ranks_per_socket=1).to_text()}
     run = lay(tmp_path, [job("train", "true", files=files)])
     task = run.task("train", 0)
     task.bindings.mkdir()

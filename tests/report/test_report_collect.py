@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ from hpcflow.engines.local import LocalEngine
 from hpcflow.errors import RunError, SiteError
 from hpcflow.jobs.job import After
 from hpcflow.jobs.rundir import RunDir
-from hpcflow.report import collect, columns, results, summary
+from hpcflow.report import cache, collect, columns, results, summary
 from runs import TRAIN, command, ended, job, lay, training
 
 ENGINE = LocalEngine()
@@ -92,6 +94,27 @@ def test_a_broken_line_is_named_and_the_rest_is_there(
     with caplog.at_level(logging.WARNING, "hpcflow"):
         collect.table([mixed])
     assert caplog.messages == [f"{mixed.task('half', 0).metrics}:1: no JSON; the line is left out"]
+
+
+def test_many_rows_are_read_by_several_processes_and_are_the_same(
+    mixed: RunDir, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "folder", lambda: None)
+    alone = collect.table([mixed]).records()
+    said = list(caplog.messages)
+    asked: list[int] = []
+
+    class Pool(ProcessPoolExecutor):
+        def __init__(self, shares: int, *rest: Any) -> None:
+            asked.append(shares)
+            super().__init__(shares, *rest)
+
+    monkeypatch.setattr(collect, "SHARE", 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Pool)
+    caplog.clear()
+    assert collect.table([mixed]).records() == alone
+    assert (asked, caplog.messages) == ([2], said) and said
 
 
 def test_the_csv_reads_back_as_the_table(mixed: RunDir, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_ranks_that_do_not_know_each_other_end_with_one_sentence(tmp_path: Path)
     """Two processes of which each is rank 0 of 1, as when the launcher is of another MPI than Horovod's."""
     run, task = make_run(tmp_path / "run", SMALL)
     planned = plan(Placement(ranks_per_node=2), [Topology.from_counts(1, 2)])
-    task.experiment.with_name("rankmap.json").write_text(json.dumps(planned.to_json()))
+    task.experiment.with_name("rankmap.json").write_text(planned.to_text())
     alone = 'unset "${!OMPI_@}" "${!PMIX_@}" "${!ORTE_@}"; exec "$@"'
     command = [*launch(2), "bash", "-c", alone, "bash", sys.executable, "-m", "hpcflow.training"]
     arguments = ["--cache", str(tmp_path / "cache"), str(run), "train", "0"]

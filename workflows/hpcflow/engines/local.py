@@ -124,17 +124,14 @@ class LocalEngine:
         tasks = state["tasks"] if state else {}
         result = []
         for where in run:
+            closed = where.closed.exists()
             for task in where:
                 entry = tasks.get(key(where.name, task.index), {"state": "waiting", "reason": ""})
                 found = record.read(task.record)
                 seen = _seen(entry, found, alive)
                 settled, reason = settle(seen, found)
                 pid = str(entry.get("pid", ""))
-                result.append(
-                    TaskStatus(
-                        where.name, task.index, settled, reason, pid, found, closed=where.closed.exists()
-                    )
-                )
+                result.append(TaskStatus(where.name, task.index, settled, reason, pid, found, closed=closed))
         return result
 
     def cancel(self, run: RunDir) -> int:

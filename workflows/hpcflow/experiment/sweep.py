@@ -343,14 +343,13 @@ def _repeated(
     adapt: Callable[[Experiment], Experiment],
 ) -> Iterator[Trial]:
     ranks_of = {number: ranks for number, _, _, ranks in made}
+    bases = {ranks_of[base] for base in baselines.values()}
     complaints = _Complaints(loaded)
     first: list[Trial] = []
     for number, point, experiment, ranks in made:
         scaled: dict[str, Any] = {}
         try:
-            scaled = _scaled(
-                sweep, loaded, experiment, ranks, {ranks_of[base] for base in baselines.values()}
-            )
+            scaled = _scaled(sweep, loaded, experiment, ranks, bases)
         except InputError as error:
             marks = marked(loaded, point)
             where = next((p for p in error.problems), None)
@@ -409,7 +408,7 @@ def _scaled(
         )
     if len(bases) > 1:
         raise _cannot("sweep.baseline", "the baselines have different numbers of ranks (name one)")
-    base, training = bases.pop(), experiment.training
+    (base,), training = bases, experiment.training
     if sweep.scaling == "strong":
         batch, rest = divmod(training.batch_size * base, ranks)
         if rest or not batch:

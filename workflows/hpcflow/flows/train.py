@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,10 +120,7 @@ def train_job(
         variables={**variables, **program.settings, **launch.env},
         paths={**_paths(experiment), **program.paths},
         files={
-            RANKMAP: json.dumps(
-                {"launcher": target.launcher, "verify": experiment.placement.verify, **ranks.to_json()}
-            )
-            + "\n",
+            RANKMAP: ranks.to_text(launcher=target.launcher, verify=experiment.placement.verify),
             **launch.files,
             **program.files,
         },

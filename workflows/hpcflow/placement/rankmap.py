@@ -5,6 +5,7 @@ Everything else in this package says, draws or checks a rank map. Ranks are numb
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,8 +153,16 @@ class RankMap:
         node = self.topology(place.node)
         return tuple(pu for core in place.cores for pu in node.cores[core].pus)
 
+    def to_text(self, **about: str) -> str:
+        """jobs/JOB/rankmap.json: ``about`` and to_json(), with a line a rank so that each rank of the job need parse no
+        other (binding.PlanFile).
+        """
+        data = self.to_json() | {"ranks": []}
+        rows = ",\n".join(json.dumps(place.to_json()) for place in self.ranks)
+        return f"{json.dumps({**about, **data}).removesuffix(']}')}\n{rows}\n]}}\n"
+
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain data (jobs/JOB/rankmap.json)."""
+        """Everything, as plain data; the ranks are last."""
         return {
             "format": FORMAT,
             "smt": self.smt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
 SETTLES_S = 600.0
 """For so long after a task's end accounting may still hear of it: until then a row without its word is not kept."""
 
+SHARE = 1000
+"""Rows for which a process of its own is worth its start (some 20 ms)."""
+
 _SOME = TaskDir(Path(), Path(), "", 0)
 _NAMES = tuple(
     path.name for path in (_SOME.record, _SOME.metrics, _SOME.experiment)
 )  # joining paths takes longer than stat
 _log = logging.getLogger("hpcflow")
+_Wanted = tuple[Task, TaskStatus, Usage, Sequence[Stamp]]
+_taken: list[tuple[Reader, Sequence[_Wanted]]] = []
 
 
 def table(runs: Sequence[RunDir], statuses: Mapping[RunDir, Sequence[TaskStatus]] | None = None) -> Results:
@@ -202,10 +208,16 @@ class Reader:
         ]
         asked = [status.job_id for status, found in zip(settled, known, strict=True) if found is None]
         usage = accounting.ask(asked) if self._engine == "slurm" else {}
-        result = [
-            found or self._read(task, status, usage.get(status.job_id, Usage()), stamps)
-            for task, status, found, stamps in zip(everything, settled, known, mine, strict=True)
-        ]
+        new = iter(
+            self._read_all(
+                [
+                    (task, status, usage.get(status.job_id, Usage()), stamps)
+                    for task, status, found, stamps in zip(everything, settled, known, mine, strict=True)
+                    if found is None
+                ]
+            )
+        )
+        result = [found or next(new) for found in known]
         if statuses is not None and not cache.fresh(whole, now):
             fixed = {
                 task.key: found
@@ -216,6 +228,20 @@ class Reader:
                 complete = len(fixed) == len(everything)
                 cache.save(self._run, Memory(files, whole, self.overridden, complete, fixed))
         return result
+
+    def _read_all(self, wanted: Sequence[_Wanted]) -> list[Kept]:
+        """The rows of these tasks; of many, each core reads a share. The processes are forked, so that nothing but the
+        rows goes between them.
+        """
+        shares = min(len(os.sched_getaffinity(0)), len(wanted) // SHARE)
+        if shares < 2:
+            return [self._read(*one) for one in wanted]
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        cuts = [len(wanted) * share // shares for share in range(shares + 1)]
+        with ProcessPoolExecutor(shares, get_context("fork"), _take, (self, wanted)) as pool:
+            return [kept for share in pool.map(_read_share, cuts, cuts[1:]) for kept in share]
 
     def _read(self, task: Task, status: TaskStatus, usage: Usage, stamps: Sequence[Stamp]) -> Kept:
         complaints: list[str] = []
@@ -267,6 +293,16 @@ class Reader:
         return [
             str(path) for path in (*files, *(f for job in jobs.values() for f in (job.queued, job.rankmap)))
         ]
+
+
+def _take(reader: Reader, wanted: Sequence[_Wanted]) -> None:
+    """In a process that reads a share: what there is to read."""
+    _taken.append((reader, wanted))
+
+
+def _read_share(start: int, end: int) -> list[Kept]:
+    reader, wanted = _taken[-1]
+    return [reader._read(*one) for one in wanted[start:end]]
 
 
 def _task_stamps(folder: str) -> list[Stamp]:

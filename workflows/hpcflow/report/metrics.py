@@ -7,10 +7,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 Line = Mapping[str, Any]
 _LEFT_OUT = "; the line is left out"
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Metrics:
 
     def values(self, key: str) -> list[float]:
         """The numbers that the epochs have under ``key``."""
-        return [float(line[key]) for line in self.epochs if is_number(line.get(key))]
+        found = [line.get(key) for line in self.epochs]
+        return [float(value) for value in found if type(value) is float or is_number(value)]
 
 
 NUMBERS = frozenset(
@@ -40,7 +42,7 @@ NUMBERS = frozenset(
 """What is a number, or null, in any line that has it."""
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a metrics line is a number (JSON's true and false are none)."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -87,10 +89,10 @@ def parsed(line: str | bytes) -> tuple[str, Line]:
     """What is wrong with a line, empty if nothing is, and what of its object can be used. Empty lines and other
     events are fine.
     """
-    if not line.strip():
+    if not (text := line.strip()):
         return "", {}
     try:
-        item = json.loads(line)
+        item = _json(text)
     except (ValueError, RecursionError):
         return f"no JSON{_LEFT_OUT}", {}
     if not isinstance(item, dict):
@@ -100,16 +102,27 @@ def parsed(line: str | bytes) -> tuple[str, Line]:
     return _checked(item) if item.get("event") in ("epoch", "end") else ("", item)
 
 
+def _json(text: str | bytes) -> Any:
+    """json.loads, of stripped text without the looking around that takes half its time for a short line."""
+    if isinstance(text, bytes):
+        return json.loads(text)
+    item, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError(f"more after it: {text[end:]}")
+    return item
+
+
 def _checked(item: Line) -> tuple[str, Line]:
     """A line with a word for a number is broken; infinity, or what is no number to IEEE 754, is what a training that
     diverges writes, and nothing can be reckoned with it.
     """
     infinite = []
-    for key in NUMBERS & item.keys():
-        value = item[key]
-        if value is not None and not is_number(value):
+    for key, value in item.items():
+        if key not in NUMBERS or value is None or (type(value) is float and value - value == 0.0):
+            continue  # as nearly all are, told without a call
+        if not is_number(value):
             return f"{key} is no number{_LEFT_OUT}", {}
-        if value is not None and not _is_finite(value):
+        if not _is_finite(value):
             infinite.append(key)
     if not infinite:
         return "", item
