@@ -1,11 +1,14 @@
 """What a round costs beside training: its wall time less the longest local training, all process start-up included.
 
-    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--parameters 2000000] [--json FILE] [--alone]
+    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--epochs 80] [--json FILE] [--alone]
 
-Two collaborators and a model of 8 MB that needs no TensorFlow, on a Slurm of its own with Slurm's default settings
-(scripts/dev-cluster), in all three executions. A round's wall time is from the commit of the one before it to its own.
-Goals: 0.5 s in an allocation, 5 s chained. Beside them OpenFL 1.9 with as many collaborators, a tensor of the same
-size, its default settings and mTLS on loopback (benchmarks/openfl_federation.py); `--alone` leaves it out.
+Two collaborators and a model of 8 MB (--parameters) that needs no TensorFlow, on a Slurm of its own with Slurm's default
+settings (scripts/dev-cluster), in all three executions. A round's wall time is from the commit of the one before it to
+its own. Goals: 0.5 s in an allocation, 5 s chained. Slurm by default looks for what may start 3 s after it last did
+(`batch_sched_delay`), so rounds of two jobs in a row that take less than that take 6 s whatever they do; "chained, long"
+is the same federation with so many local epochs that its training, which is taken off, takes longer. Beside them
+OpenFL 1.9 with as many collaborators, a tensor of the same size, its default settings and mTLS on loopback
+(benchmarks/openfl_federation.py); `--alone` leaves it out.
 """
 
 from __future__ import annotations
@@ -30,7 +33,12 @@ resources: {{time: "00:05:00"}}
 training: {{model: {{name: bowl, parameters: {parameters}}}, batch_size: 100}}
 federation: {{rounds: {rounds}, collaborators: 2, evaluation: {{aggregated: false, tuned: false}}}}
 """
-EXECUTIONS = ("chained", "allocation", "inprocess")
+EXECUTIONS = {
+    "chained": ["federation.execution=chained"],
+    "chained, long": ["federation.execution=chained", "federation.client.epochs={epochs}"],
+    "allocation": ["federation.execution=allocation"],
+    "inprocess": ["federation.execution=inprocess"],
+}
 
 
 def rounds_of(run: Path, number: int) -> list[dict[str, float]]:
@@ -52,6 +60,7 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parameters", type=int, default=2_000_000)
+    parser.add_argument("--epochs", type=int, default=80, help='of "chained, long"')
     parser.add_argument("--json", type=Path)
     parser.add_argument("--alone", action="store_true", help="without OpenFL")
     options = parser.parse_args()
@@ -65,11 +74,11 @@ def main() -> int:
         )
         env = {**os.environ, "SLURM_CONF": str(folder / "c/slurm.conf"), "XDG_STATE_HOME": str(folder / "s")}
         try:
-            for execution in EXECUTIONS:
-                words = ["submit", "c.yaml", "--wait", "--set", f"federation.execution={execution}"]
-                words += ["--set", f"name={execution}"]
+            for number, (execution, said) in enumerate(EXECUTIONS.items()):
+                words = ["submit", "c.yaml", "--wait", "--set", f"name=over{number}"]
+                words += [word for item in said for word in ("--set", item.format(**vars(options)))]
                 subprocess.run([HPCFLOW, *words], env=env, cwd=folder, check=True, capture_output=True)
-                (run,) = (folder / "runs" / execution).iterdir()
+                (run,) = (folder / "runs" / f"over{number}").iterdir()
                 result[execution] = rounds_of(run, options.rounds)
         finally:
             subprocess.run([*cluster, "down", "--dir", folder / "c"], check=False)
@@ -79,12 +88,12 @@ def main() -> int:
     print(
         f"load of the machine: {', '.join(f'{value:.1f}' for value in os.getloadavg())}; {os.cpu_count()} CPUs"
     )
-    print("execution    overhead of each round, s" + " " * 20 + "median  longest training, s")
+    print("execution      overhead of each round, s" + " " * 20 + "median  longest training, s")
     for execution, rounds in result.items():
         each = [item["overhead_s"] for item in rounds]
         longest = max(item["training_s"] for item in rounds)
         text = "  ".join(f"{value:.2f}" for value in each)
-        print(f"{execution:<12} {text:<44} {statistics.median(each):6.2f}  {longest:.2f}")
+        print(f"{execution:<14} {text:<44} {statistics.median(each):6.2f}  {longest:.2f}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
