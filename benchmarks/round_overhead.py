@@ -1,6 +1,6 @@
 """What a round costs beside training: its wall time less the longest local training, all process start-up included.
 
-    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--epochs 80] [--json FILE] [--alone]
+    .venv/bin/python benchmarks/round_overhead.py [--rounds 5] [--epochs 320] [--json FILE] [--alone]
 
 Two collaborators and a model of 8 MB (--parameters) that needs no TensorFlow, on a Slurm of its own with Slurm's default
 settings (scripts/dev-cluster), in all three executions. A round's wall time is from the commit of the one before it to
@@ -60,7 +60,7 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parameters", type=int, default=2_000_000)
-    parser.add_argument("--epochs", type=int, default=80, help='of "chained, long"')
+    parser.add_argument("--epochs", type=int, default=320, help='of "chained, long"')
     parser.add_argument("--json", type=Path)
     parser.add_argument("--alone", action="store_true", help="without OpenFL")
     options = parser.parse_args()
