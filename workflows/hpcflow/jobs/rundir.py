@@ -35,9 +35,15 @@ class TaskDir:
     """Files of one task: a single job or one index of an array. It alone writes them, but for ``experiment``."""
 
     path: Path
-    checkpoints: Path
+    of_job: Path
     job: str
     index: int
+    in_array: bool = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are; joined when it is asked for, which most of 10,000 tasks never are."""
+        return self.of_job / self.path.name if self.in_array else self.of_job
 
     @property
     def experiment(self) -> Path:
@@ -220,7 +226,7 @@ class JobDir:
         if self.tasks is None:
             return TaskDir(self.path, self._checkpoints, self.name, index)
         name = f"{index:04d}"  # as the script's printf spells it
-        return TaskDir(self.path / name, self._checkpoints / name, self.name, index)
+        return TaskDir(self.path / name, self._checkpoints, self.name, index, in_array=True)
 
     @cached_property
     def _checkpoints(self) -> Path:

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,15 @@ def _without(settings: Mapping[str, Any], dotted: Sequence[str]) -> dict[str, An
 def _digest(common: str, settings: Settings, places: Mapping[str, Any]) -> str:
     """The column `configuration`."""
     given = {key: value for key, value in settings.given.items() if key != SEED} if settings.known else {}
-    text = json.dumps([common, given, list(places.values())], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    digest = _started(common).copy()
+    digest.update(json.dumps([given, list(places.values())], sort_keys=True, default=str).encode())
+    return digest.hexdigest()[:8]
+
+
+@lru_cache(maxsize=16)
+def _started(common: str) -> hashlib._Hash:
+    """What all trials of a sweep have in common is some kilobytes."""
+    return hashlib.sha256(common.encode() + b"\n")
 
 
 def places_of(rankmap: Mapping[str, Any], job: Job, provenance: Mapping[str, Any]) -> Places:

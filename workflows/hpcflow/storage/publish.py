@@ -270,11 +270,7 @@ def persistently(read: Callable[[Path], T], path: Path, patience_s: float | None
 def read_published(path: Path, *, patience_s: float | None = None) -> bytes:
     """Read a file that another node published, waiting for its name (see `persistently`)."""
 
-    def whole(path: Path) -> bytes:
-        with path.open("rb") as file:
-            return file.read()
-
-    return persistently(whole, path, patience_s)
+    return persistently(Path.read_bytes, path, patience_s)
 
 
 def read_manifest(directory: Path, *, patience_s: float | None = 0.0) -> Manifest | None:
