@@ -8,6 +8,8 @@ import pytest
 
 from commands import hpcflow
 from hpcflow.containers import checked
+from hpcflow.containers.note import about
+from hpcflow.containers.tree import digest
 from hpcflow.experiment.container import Container
 from hpcflow.flows.target import Target
 from hpcflow.placement.topology import Topology
@@ -47,6 +49,7 @@ def built(definition: Path, image: Path, *options: str) -> bool:
 def test_what_it_names_is_found_beside_it_and_decides_whether_it_is_built(own: Path, tmp_path: Path) -> None:
     image = tmp_path / "box"
     assert built(own, image, "--sandbox")
+    assert about(image)["sha256"] == digest(image)
     assert (image / "srv/app.py").read_text() == "one"
     assert (image / "srv/more/deep/file").read_text() == "deep"
     assert not built(own, image, "--sandbox")

@@ -92,7 +92,7 @@ def build(
         note = Note(
             definition=definition.name,
             inputs=inputs,
-            sha256=None if sandbox else digest(image),
+            sha256=_digest(image),
             **asdict(found),
             built=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 1),
@@ -102,6 +102,14 @@ def build(
         )
         publish_json(note_path(image), asdict(note))
     return note, True
+
+
+def _digest(image: Path) -> str | None:
+    """None where files of an image directory may not be read by who built it."""
+    try:
+        return digest(image)
+    except PermissionError:
+        return None
 
 
 @contextlib.contextmanager

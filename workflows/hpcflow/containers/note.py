@@ -20,7 +20,9 @@ LABEL = "hpcflow.inputs"
 
 @dataclass(frozen=True)
 class Note:
-    """What is kept of an image. ``sha256`` is that of a SIF; a directory of files has none."""
+    """What is kept of an image. ``sha256`` is that of a SIF, or of all names, modes and bytes in a directory (None
+    where some of them may not be read).
+    """
 
     definition: str
     inputs: str
