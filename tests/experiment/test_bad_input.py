@@ -266,6 +266,15 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "3:52: training.data.crop.1: the crop of 64 is larger than the phantoms (32)",
         ],
     ),
+    "a zip of two lengths, and a condition that is none": (
+        HEAD
+        + 'sweep:\n  exclude: ["training.batch_size >"]\n'
+        + "  zip: {training.learning_rate: [0.1, 0.2], training.batch_size: [1]}\n",
+        [
+            "4:13: sweep.exclude.0: this is no comparison",
+            "5:66: sweep.zip.training.batch_size: 1 values, and training.learning_rate has 2",
+        ],
+    ),
     "one process and several ranks": (
         "name: a\nresources: {nodes: 2}\ntraining: {strategy: single, data: {phantom: {}}}\n",
         [

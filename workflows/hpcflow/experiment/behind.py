@@ -24,6 +24,7 @@ ABOUT: Mapping[Key, tuple[Key, ...]] = {
     ("training", "data", "crop"): (("training", "data"), ("training", "model")),
     ("training", "strategy"): (("training", "strategy"), ("placement",), ("resources",)),
     ("storage",): (("storage",), ("training",), ("federation",)),
+    ("sweep", "zip"): (("sweep", "zip"), ("sweep", "matrix")),
 }
 # Keys that have to be there, with values that no check minds.
 NEEDED: Mapping[str, Any] = {"name": "x"}
