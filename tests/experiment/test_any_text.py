@@ -102,10 +102,12 @@ def test_any_set_is_taken_or_refused(sets: list[str]) -> None:
     values,
     st.sampled_from(["resources.nodes", "storage.data", "threads.env", "placement", "environment.modules"]),
 )
+@example(":0", "resources.nodes")
 def test_a_set_says_what_the_file_says(value: object, key: str) -> None:
     """The same value by --set and in the file: the same experiment, or the same problems at other places."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
-    text = text.removesuffix("...\n").rstrip("\n")
+    # In a list, since what stands in brackets is quoted where it need not be by itself (as `:0`).
+    text = yaml.safe_dump([value], default_flow_style=True, width=10**9, allow_unicode=True)
+    text = text.rstrip("\n").removeprefix("[").removesuffix("]")
     section, _, leaf = key.rpartition(".")
     said = f"{section}: {{{leaf}: {text}}}" if section else f"{leaf}: {text}"
     assert outcome([], f"{HEAD}{said}\n") == outcome([f"{key}={text}"], HEAD)
