@@ -12,7 +12,7 @@ RUNS/NAME/ID/
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ from hpcflow.storage.publish import MANIFEST
 
 def new_id(now: datetime) -> str:
     """A run's ID: sorts by time, and two runs of one second differ."""
-    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{now:%Y%m%d-%H%M%S}-{os.urandom(2).hex()}"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import glob
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import socket
 import time
@@ -99,7 +98,7 @@ class Publication:
 def temporary_name(path: Path) -> Path:
     """A hidden name in the directory of ``path`` that no other process of any host takes."""
     host = socket.gethostname().split(".")[0][:32]
-    return path.parent / f".{path.name[:120]}.{host}.{os.getpid()}.{secrets.token_hex(4)}{_TEMPORARY_SUFFIX}"
+    return path.parent / f".{path.name[:120]}.{host}.{os.getpid()}.{os.urandom(4).hex()}{_TEMPORARY_SUFFIX}"
 
 
 def sync_directory(path: Path) -> None:
