@@ -23,7 +23,7 @@ from hpcflow.errors import InputError, RunError
 from hpcflow.experiment.schema import Data, Phantom
 from hpcflow.storage.publish import publishing_directory
 from hpcflow.training.data.batches import Augmentation, Samples, prefetch
-from hpcflow.training.data.cache import build_packed, cache_key, open_packed
+from hpcflow.training.data.cache import build_packed, cache_key, open_packed, packed_path
 from hpcflow.training.data.decathlon import open_decathlon
 from hpcflow.training.data.phantom import MODALITIES, PhantomSpec, phantom, write_phantoms
 from hpcflow.training.data.preprocess import crop_centre, normalise
@@ -255,6 +255,28 @@ def test_racing_builders_both_end_well(tmp_path: Path) -> None:
         racer.join()
     assert [racer.exitcode for racer in racers] == [0] * 4
     assert sorted(path.name.split("-")[0] for path in tmp_path.iterdir()) == ["packed", "phantom"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_another_builder_has_just_put_there_is_not_moved_aside(
+    damaged: bool, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one finds nothing, or a damaged cache; before it acts on that, another has built a whole one."""
+    dataset = open_decathlon(made)
+    path = packed_path(tmp_path, cache_key(dataset, (0,), (16, 16, 16)))
+    if damaged:
+        path.mkdir(parents=True)
+
+    def too_late(*_: object) -> None:
+        monkeypatch.undo()
+        build_packed(tmp_path, dataset, (0,), (16, 16, 16))
+        found.append(path.stat().st_ino)
+
+    found: list[int] = []
+    monkeypatch.setattr("hpcflow.training.data.cache.remove_leftovers", too_late)
+    assert build_packed(tmp_path, dataset, (0,), (16, 16, 16))[0] == path
+    assert [path.stat().st_ino] == found
+    open_packed(path)
 
 
 def test_prepare_as_a_job_calls_it(tmp_path: Path) -> None:

@@ -101,12 +101,13 @@ def build_packed(
     what is wrong with the data set.
     """
     path = packed_path(cache, cache_key(dataset, channels, crop))
+    seen = _inode(path)  # before it is read: what another builder puts there afterwards is whole
     manifest = read_manifest(path)
     if manifest is not None and damage(path, manifest, digests=False) is None:
         return path, False
     cache.mkdir(parents=True, exist_ok=True)
     remove_leftovers(cache, LEFTOVERS_S, time.time())
-    if path.exists():
+    if seen is not None and _inode(path) == seen:
         path.rename(temporary_name(path))
     with publishing_directory(path) as temporary:
         x, y, z = crop
@@ -114,6 +115,13 @@ def build_packed(
         striped = stripes.prepare(temporary, size, readers, policy)
         _write(temporary, dataset, channels, crop, progress, striped)
     return path, True
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _write(
