@@ -289,7 +289,7 @@ def test_following_is_ended_by_ctrl_c_and_the_job_goes_on(place: Place) -> None:
         (("logs", "last", "nothing"), 2, "has no job 'nothing' (it has: one)"),
         (("logs", "last", "one/7"), 2, "the job one has no task '7' (they are numbered 0 to 0)"),
         (("logs", "last", "one/x"), 2, "the job one has no task 'x'"),
-        (("logs", "last", "-n", "many"), 2, "valid integer"),
+        (("logs", "last", "-n", "many"), 2, "many"),
         (("logs", "last"), 1, "no task of unet/20260101-000000-aaaa has begun yet"),
         (("status", "--frobnicate"), 2, "--frobnicate"),
     ],
