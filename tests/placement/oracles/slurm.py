@@ -199,7 +199,7 @@ class FakeSlurm:
             env=self._environment({}),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=60,
             stdin=subprocess.DEVNULL,
         )
 
