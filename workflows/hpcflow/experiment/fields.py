@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, NoReturn
 
 from pydantic import (
     AfterValidator,
@@ -29,10 +29,6 @@ class Section(BaseModel):
     """A section of the experiment: immutable, and a key that it does not know is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-    def __deepcopy__(self, memo: object = None) -> Self:
-        """Itself, since nothing writes there: pydantic (2.14) copies defaults with a mapping for every experiment."""
-        return self
 
 
 Complaint = tuple[Sequence[str | int], str]

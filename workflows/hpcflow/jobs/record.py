@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,6 @@ class Record:
 def read(path: Path) -> Record | None:
     """The record at ``path``; None where there is none (not started, or not visible here yet) or it is damaged."""
     try:
-        os.stat(path)  # noqa: PTH116 - of a thousand tasks most have not begun: half the time of opening it in vain
         data = json.loads(read_published(path, patience_s=0))
         return Record(
             job_id=str(data["job_id"]),
