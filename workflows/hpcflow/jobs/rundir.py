@@ -35,7 +35,7 @@ class TaskDir:
     """Files of one task: a single job or one index of an array. It alone writes them, but for ``experiment``."""
 
     path: Path
-    of_job: Path
+    job_checkpoints: Path
     job: str
     index: int
     in_array: bool = False
@@ -43,7 +43,7 @@ class TaskDir:
     @property
     def checkpoints(self) -> Path:
         """Where its checkpoints are; joined when it is asked for, which most of 10,000 tasks never are."""
-        return self.of_job / self.path.name if self.in_array else self.of_job
+        return self.job_checkpoints / self.path.name if self.in_array else self.job_checkpoints
 
     @property
     def experiment(self) -> Path:

@@ -208,15 +208,12 @@ class Reader:
         ]
         asked = [status.job_id for status, found in zip(settled, known, strict=True) if found is None]
         usage = accounting.ask(asked) if self._engine == "slurm" else {}
-        new = iter(
-            self._read_all(
-                [
-                    (task, status, usage.get(status.job_id, Usage()), stamps)
-                    for task, status, found, stamps in zip(everything, settled, known, mine, strict=True)
-                    if found is None
-                ]
-            )
-        )
+        wanted = [
+            (task, status, usage.get(status.job_id, Usage()), stamps)
+            for task, status, found, stamps in zip(everything, settled, known, mine, strict=True)
+            if found is None
+        ]
+        new = iter(self._read_all(wanted))
         result = [found or next(new) for found in known]
         if statuses is not None and not cache.fresh(whole, now):
             fixed = {

@@ -29,8 +29,7 @@ class Metrics:
 
     def values(self, key: str) -> list[float]:
         """The numbers that the epochs have under ``key``."""
-        found = [line.get(key) for line in self.epochs]
-        return [float(value) for value in found if type(value) is float or is_number(value)]
+        return [float(value) for line in self.epochs if is_number(value := line.get(key))]
 
 
 NUMBERS = frozenset(
