@@ -21,6 +21,7 @@ from hpcflow.containers.preflight import preflight, verdict
 from hpcflow.containers.runtime import find
 from hpcflow.doctor.mpi import Mpi
 from hpcflow.submission import prepare
+from placement.oracles.launchers import LAUNCHERS
 
 pytestmark = pytest.mark.train
 
@@ -111,17 +112,18 @@ def test_an_image_for_another_machine_is_not_started(system: Path, tmp_path: Pat
     assert "image" not in found
 
 
-def test_ranks_of_mpich_are_started_by_its_own_mpiexec(
-    image: Image, mpich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("launcher", "title"), [("mpich", "MPICH 5.0.2"), ("intelmpi", "Intel MPI 2021.18")])
+def test_ranks_of_mpich_are_started_by_its_own_mpiexec_and_by_intel_mpis(
+    image: Image, mpich: Path, launcher: str, title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = config(tmp_path, image, f", binds: ['{mpich}'], python: {mpich}/bin/python")
-    monkeypatch.setenv("PATH", f"{mpich}/bin:{os.environ['PATH']}")
-    plan = prepare(path, ["placement.launcher=mpich"], None, "local", datetime.now(UTC))
+    monkeypatch.setenv("PATH", f"{LAUNCHERS[launcher].folder}:{os.environ['PATH']}")
+    plan = prepare(path, [f"placement.launcher={launcher}"], None, "local", datetime.now(UTC))
     container = plan.loaded.experiment.container
     assert container is not None
     place = Place(container, plan.target, image.path, find())
     first, *_ = preflight(place, Mpi("mpich", "5.0.2"), 2)
-    assert first.what.startswith("2 ranks found each other under MPICH 5.0.2"), first
+    assert first.what.startswith(f"2 ranks found each other under {title}"), first
 
 
 def test_an_interrupt_ends_the_ranks_too(image: Image, tmp_path: Path) -> None:

@@ -30,10 +30,15 @@ def trained(run: Path, ranks: int) -> None:
     assert len(about["sha256"]) == 64 and about["definition"] == "unet"
 
 
-@pytest.mark.parametrize("more", ["", ", cleanenv: true", ", mpi: bind"], ids=["hybrid", "cleanenv", "bind"])
-def test_on_this_machine(image: Image, tmp_path: Path, more: str) -> None:
+@pytest.mark.parametrize(
+    ("more", "launcher"),
+    [("", "openmpi"), (", cleanenv: true", "openmpi"), (", mpi: bind", "openmpi"), ("", "horovodrun")],
+    ids=["hybrid", "cleanenv", "bind", "horovodrun"],
+)
+def test_on_this_machine(image: Image, tmp_path: Path, more: str, launcher: str) -> None:
     path = config(tmp_path, image, more)
-    done = hpcflow("submit", path, "--engine", "local", "--wait", cwd=tmp_path, timeout=400)
+    words = ("--engine", "local", "--wait", "--set", f"placement.launcher={launcher}")
+    done = hpcflow("submit", path, *words, cwd=tmp_path, timeout=400)
     log = (run_of(tmp_path) / "jobs" / "train" / "out.log").read_text()
     assert done.returncode == 0, done.stderr + log
     trained(run_of(tmp_path), 2)
