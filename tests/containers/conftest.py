@@ -79,12 +79,15 @@ def mpich(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
         word for path in (uv.parent, folder, certificates) if path.exists() for word in ("--bind", str(path))
     ]
     userns = ["--userns"] if os.geteuid() == 0 else []
+    env_of_uv = {"UV_SYSTEM_CERTS": "1", **os.environ}  # as scripts/lib/environment.bash has it
     inside = ["apptainer", "--quiet", "exec", *userns, *binds, str(image.path), str(uv)]
     env = folder / "env"
     for words in (
         ["venv", "--quiet", "--python", "/usr/bin/python3", str(env)],
         ["pip", "install", "--quiet", "--python", str(env), "mpi4py", "mpich==5.0.2"],
     ):
-        done = subprocess.run([*inside, *words], capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            [*inside, *words], env=env_of_uv, capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == 0, done.stderr
     return env
