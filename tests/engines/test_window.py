@@ -14,7 +14,8 @@ import pytest
 
 from cluster import Cluster, require, start, stop
 from engines.runs import lay, shell, states, until
-from hpcflow.engines import notes
+from hpcflow.engines import commands, notes
+from hpcflow.engines import slurm as slurm_engine
 from hpcflow.engines.queueing import Piece, choose, cut
 from hpcflow.engines.slurm import SlurmEngine
 from hpcflow.engines.slurm_queue import in_queue
@@ -78,6 +79,33 @@ def test_where_jobs_may_not_submit_whoever_looks_queues_the_rest(slurm: None, tm
         assert time.monotonic() < deadline
         time.sleep(0.3)
     assert set(states(engine, layout.run).values()) == {"done"}
+
+
+@pytest.mark.slurm
+def test_what_is_queued_after_squeue_has_answered_has_not_left_the_queue(
+    slurm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SlurmEngine(max_submit_jobs=6, by_jobs=False)
+    layout = lay(tmp_path, shell("t", "true", 9))
+    engine.submit(layout.run, layout.graph)
+    deadline = time.monotonic() + 60
+    while in_queue():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    queued: list[int] = []
+
+    def call(argv: list[str]) -> str:
+        answer = real(argv)
+        if argv == commands.SQUEUE and not queued:
+            queued.append(0)
+            queued.append(engine.top_up(layout.run))
+        return answer
+
+    real = slurm_engine.call
+    monkeypatch.setattr(slurm_engine, "call", call)
+    found = engine.statuses(layout.run)
+    assert queued[1:] and queued[1] > 0
+    assert {status.state for status in found} == {State.DONE, State.WAITING}
 
 
 @pytest.mark.slurm

@@ -91,13 +91,14 @@ class SlurmChain:
 
     def over(self, job: JobDir) -> dict[int, State | None]:
         """One squeue. Where it does not answer, those whose record says so."""
+        queued = _latest(job)  # before Slurm is asked, as in SlurmEngine.statuses
         try:
             seen = commands.squeue(_ask(commands.SQUEUE))
         except (OSError, subprocess.SubprocessError):
             ended = [task.index for task in job if _has_ended(task)]
             return dict.fromkeys(ended)
         found: dict[int, State | None] = {}
-        for task, chunk in _latest(job).items():
+        for task, chunk in queued.items():
             index = None if chunk.count is None else task - chunk.offset
             state = seen.get((chunk.job_id, index), Seen(None)).state
             if state is None or not state.active:

@@ -140,9 +140,12 @@ class SlurmEngine:
 
     def statuses(self, run: RunDir) -> list[TaskStatus]:
         """Every task, from one squeue, and one sacct when some left Slurm's memory without a record of their end."""
-        seen = commands.squeue(call(commands.SQUEUE))
-        unqueued = self._unqueued(run, seen)
+        # Before Slurm is asked: what another process queues afterwards would else seem to have left the queue.
+        noted, refused = notes.read(run), notes.unextended(run)
         tasks = [(where, task, key) for where in run for task, key in enumerate(self._keys(where))]
+        seen = commands.squeue(call(commands.SQUEUE))
+        states = [seen[key].state for *_, key in tasks if key in seen]
+        unqueued = self._unqueued(run, noted, refused, any(state and state.active for state in states), seen)
         records = {key: record.read(where.task(task).record) for where, task, key in tasks if key}
         lost = {key[0] for key, found in records.items() if key not in seen and not (found and found.ended)}
         if lost and self._accounting:
@@ -174,17 +177,18 @@ class SlurmEngine:
             )
         return result
 
-    def _unqueued(self, run: RunDir, seen: Mapping[tuple[str, int | None], Seen]) -> Seen:
-        """How tasks stand that were never queued."""
-        said = notes.read(run)
-        if refused := notes.unextended(run):
-            states = (seen.get(key, Seen(None)).state for where in run for key in self._keys(where) if key)
-            if any(state and state.active for state in states):
+    @staticmethod
+    def _unqueued(
+        run: RunDir, noted: Notes, refused: str, active: bool, seen: Mapping[tuple[str, int | None], Seen]
+    ) -> Seen:
+        """How tasks stand that were never queued; ``active`` says whether others of the run are under way."""
+        if refused:
+            if active:
                 return Seen(State.WAITING, f"{refused} (the next aggregation tries again)")
             return Seen(State.CANCELLED, f"{refused} (`hpcflow resume {run.name}`)")
-        if not said.left:
+        if not noted.left:
             return Seen(State.CANCELLED, "was never queued")
-        more_job = seen.get((said.more, None), Seen(None)) if said.more else Seen(None)
+        more_job = seen.get((noted.more, None), Seen(None)) if noted.more else Seen(None)
         return Seen(State.WAITING, _LEFT if more_job.state and more_job.state.active else _FORGOTTEN)
 
     @staticmethod
