@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import importlib.metadata
 import os
@@ -22,6 +23,7 @@ from hpcflow.engines.base import Engine
 from hpcflow.engines.target import target
 from hpcflow.errors import HpcflowError, InputError, Problem, RunError
 from hpcflow.experiment import Experiment, Loaded, dump, load
+from hpcflow.experiment.schema import Storage
 from hpcflow.flows.target import Target
 from hpcflow.jobs import registry, shell, trials
 from hpcflow.jobs.job import JobGraph
@@ -170,11 +172,7 @@ def notes(
 
 def absolute(experiment: Experiment, folder: Path) -> Experiment:
     """Relative paths of storage and of an image are meant from where the command is typed; jobs start elsewhere."""
-    storage = experiment.storage
-    paths = {key: value for key in ("data", "runs", "cache") if (value := getattr(storage, key))}
-    paths.setdefault("cache", str(Path(storage.runs) / ".cache"))
-    made = {key: _absolute(value, folder) for key, value in paths.items()}
-    update: dict[str, Any] = {"storage": storage.model_copy(update=made)}
+    update: dict[str, Any] = {"storage": _absolute_storage(experiment.storage, folder)}
     if experiment.container:
         container = experiment.container
         binds = tuple(_absolute(bind, folder) for bind in container.binds)
@@ -186,6 +184,13 @@ def absolute(experiment: Experiment, folder: Path) -> Experiment:
     from hpcflow.flows.federated import settled
 
     return settled(experiment, lambda path: _absolute(path, folder))
+
+
+@functools.lru_cache(maxsize=16)  # thousands of trials share one
+def _absolute_storage(storage: Storage, folder: Path) -> Storage:
+    paths = {key: value for key in ("data", "runs", "cache") if (value := getattr(storage, key))}
+    paths.setdefault("cache", str(Path(storage.runs) / ".cache"))
+    return storage.model_copy(update={key: _absolute(value, folder) for key, value in paths.items()})
 
 
 def _absolute(path: str, folder: Path) -> str:

@@ -40,7 +40,10 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
+
+from pydantic import ValidationError
 
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment.document import Document, Key, shown
@@ -51,6 +54,8 @@ from hpcflow.experiment.schema import Experiment
 from hpcflow.experiment.sweep_section import Sweep
 
 Ranks = Callable[[Loaded], int]
+
+_ENCODE = json.JSONEncoder(default=str).encode  # json.dumps would make an encoder for each call
 
 SEEDS = ("training.seed", "federation.seed")
 
@@ -169,18 +174,36 @@ def _at(values: Any, dotted: str) -> Any:
 
 
 def _identity(point: Point) -> str:
-    return json.dumps(sorted(point.values.items()), default=str)
+    return _ENCODE(sorted(point.values.items()))
 
 
 def trial_of(
-    loaded: Loaded, point: Point, more: Mapping[str, Any] | None = None
+    loaded: Loaded,
+    point: Point,
+    more: Mapping[str, Any] | None = None,
+    sections: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Experiment | None, Document]:
-    """The experiment with a point laid over it (None where the schema refuses it), and the values it was made of."""
+    """The experiment with a point laid over it (None where the schema refuses it), and the values it was made of.
+
+    ``sections`` are those of the experiment without the point (``sections_of``): what it leaves alone is taken from
+    there, checked already, and shared by all trials.
+    """
     document = Document(_without_sweep(loaded))
-    for key, value in sorted({**point.values, **(more or {})}.items(), key=lambda item: item[0].count(".")):
+    values = {**point.values, **(more or {})}
+    for key, value in sorted(values.items(), key=lambda item: item[0].count(".")):
         merge(document, Document(_nested(key, value)))
-    experiment, _ = check(Experiment, document, Marks("", {}, {}))
-    return experiment, document
+    touched = {key.partition(".")[0] for key in values}
+    alone = {name: section for name, section in sections.items() if name not in touched}
+    try:
+        return Experiment.model_validate({**document.value, **alone}), document
+    except ValidationError:  # whoever is to be told what is wrong checks the document
+        return None, document
+
+
+def sections_of(loaded: Loaded) -> dict[str, Any]:
+    """The sections of the experiment without its sweep, checked, of which a trial changes a few."""
+    plain = Experiment.model_validate(_without_sweep(loaded))
+    return {name: getattr(plain, name) for name in Experiment.model_fields if name != "sweep"}
 
 
 def _without_sweep(loaded: Loaded) -> dict[str, Any]:
@@ -232,8 +255,9 @@ def expand(
         raise loaded.problem("sweep.exclude", "no trial is left (exclude less)")
     complaints = _Complaints(loaded)
     made: list[tuple[int, Point, Experiment, int]] = []
+    sections = sections_of(loaded)
     for number, point in enumerate(found, 1):
-        experiment, document = trial_of(loaded, point)
+        experiment, document = trial_of(loaded, point, sections=sections)
         if experiment is None:
             marks = marked(loaded, point)
             complaints.add(number, point, check(Experiment, document, marks)[1])

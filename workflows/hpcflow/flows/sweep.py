@@ -4,8 +4,7 @@ A trial is one job: a training, or a federation whose collaborators learn in tur
 its own data.
 
 - Trials that have the same script are one array, in the order in which they are to run; a task's own experiment.yaml
-  says which trial it is. What ends up in a script is everything but `training`, `federation` and `description`
-  (``shape``).
+  says which trial it is. What ends up in a script is everything but `training`, `federation` and `description`.
 - One `prepare` task packs each data set that the trials need. Trials wait for the task of their own data set where
   there are few of those, else for all.
 - With `max_parallel` the arrays run one after another, each with at most so many tasks at once, so that the number
@@ -18,7 +17,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from hpcflow.experiment import Experiment, Loaded
 from hpcflow.experiment.fields import seconds
@@ -27,6 +25,7 @@ from hpcflow.experiment.sweep import Trial, expand, loaded_trial
 from hpcflow.experiment.sweep_section import Sweep
 from hpcflow.flows.target import Target
 from hpcflow.flows.train import prepare_job, rank_map, train_job
+from hpcflow.flows.written import Written, yaml_text
 from hpcflow.jobs import trials
 from hpcflow.jobs.job import After, Job, JobGraph
 from hpcflow.jobs.trials import TrialRow, Trials
@@ -35,8 +34,13 @@ from hpcflow.jobs.trials import TrialRow, Trials
 DATA_SETS = 16
 # What of `training.data` the packer reads; the rest is chosen while training.
 PACKED = ("format", "phantom", "modalities", "target", "crop")
+IN_NO_SCRIPT = ("training", "federation", "description")
 
 Done = Callable[[Sequence[str]], Sequence[TrialRow | None]]
+
+
+# What of an experiment ends up in its script: trials with the same are one array.
+Shape = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,18 @@ class SweepPlan:
 
 
 @dataclass(frozen=True)
+class _Script:
+    """The job of all trials of a shape, and how it starts its ranks."""
+
+    job: Job
+    launched: str
+
+
+@dataclass(frozen=True)
 class _Planned:
     trial: Trial
-    plain: Mapping[str, Any]
-    shape: str
+    text: str  # of its experiment.yaml
+    shape: Shape
     data: tuple[str, str]  # what packs it and what is packed
     digest: str
 
@@ -83,13 +95,14 @@ def sweep(
             counted[key] = rank_map(trial, target).size
         return counted[key]
 
-    shapes: dict[str, Job] = {}
-    planned = [_plan(loaded, target, trial, shapes) for trial in expand(loaded, ranks, adapt)]
+    shapes: dict[Shape, _Script] = {}
+    written = Written()
+    planned = [_plan(loaded, target, trial, shapes, written) for trial in expand(loaded, ranks, adapt)]
     reused = done([item.digest for item in planned])
     missing = [item for item, row in zip(planned, reused, strict=True) if row is None]
     packing = _Packing([item for item in missing if item.trial.experiment.federation is None], target)
     jobs, placed = _arrays(missing, section, shapes, packing)
-    experiments = {**packing.experiments, **{place: _text(item.plain) for item, place in placed}}
+    experiments = {**packing.experiments, **{place: item.text for item, place in placed}}
     places = {id(item): place for item, place in placed}
     rows = [
         _row(item, run, *places[id(item)]) if row is None else _row(item, row.run, row.job, row.task)
@@ -114,32 +127,20 @@ def _one_job(trial: Loaded) -> int:
     return 1
 
 
-def shape(plain: Mapping[str, Any]) -> str:
-    """What of an experiment ends up in its script: trials with the same are one array."""
-    strategy, model = plain["training"]["strategy"], plain["training"]["model"]["name"] in UNETS
-    other = ("training", "federation", "description", "sweep")
-    kept = {key: value for key, value in plain.items() if key not in other}
-    return json.dumps([kept, strategy, model], sort_keys=True)
-
-
-def _plain(experiment: Experiment) -> dict[str, Any]:
-    return experiment.model_dump(mode="json", exclude={"sweep"})
-
-
-def _text(plain: Mapping[str, Any]) -> str:
-    # JSON is YAML, and written 50 times as fast. A section a line: indented throughout takes ten times as long.
-    lines = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in plain.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _plan(loaded: Loaded, target: Target, trial: Trial, shapes: dict[str, Job]) -> _Planned:
-    plain = _plain(trial.experiment)
-    key = shape(plain)
+def _plan(
+    loaded: Loaded, target: Target, trial: Trial, shapes: dict[Shape, _Script], written: Written
+) -> _Planned:
+    sections, training = written.sections(trial.experiment), trial.experiment.training
+    kept = [section.text for name, section in sections.items() if name not in IN_NO_SCRIPT]
+    key = (*kept, training.strategy, training.model.name in UNETS)
     if key not in shapes:
-        shapes[key] = _job(loaded_trial(loaded, trial.point, trial.experiment), target)
-    packer = json.dumps([plain["environment"], plain["storage"], plain["resources"]], sort_keys=True)
-    packed = json.dumps([plain["training"]["data"][name] for name in PACKED])
-    return _Planned(trial, plain, key, (packer, packed), trials.digest(plain, _launched(shapes[key], target)))
+        job = _job(loaded_trial(loaded, trial.point, trial.experiment), target)
+        shapes[key] = _Script(job, _launched(job, target))
+    packer = "\n".join(sections[name].text for name in ("environment", "storage", "resources"))
+    packed = json.dumps([sections["training"].plain["data"][name] for name in PACKED])
+    parts = {name: section.decisive for name, section in sections.items()}
+    digest = trials.digest(parts, shapes[key].launched)
+    return _Planned(trial, yaml_text(sections), key, (packer, packed), digest)
 
 
 def _job(trial: Loaded, target: Target) -> Job:
@@ -162,9 +163,8 @@ class _Packing:
     """The `prepare` jobs: one for every script, with a task for every data set."""
 
     def __init__(self, needed: Sequence[_Planned], target: Target) -> None:
-        self._made: dict[
-            str, Job
-        ] = {}  # by what the script is made of: how many nodes train is nothing to it
+        # By what the script is made of: how many nodes train is nothing to it.
+        self._made: dict[str, tuple[Job, str]] = {}
         by_script: dict[str, dict[str, _Planned]] = {}
         for item in needed:
             by_script.setdefault(self._script(item, target), {}).setdefault(item.data[1], item)
@@ -174,17 +174,18 @@ class _Packing:
         many = sum(map(len, by_script.values())) > DATA_SETS
         for number, (script, sets) in enumerate(by_script.items(), 1):
             name = "prepare" if number == 1 else f"prepare-{number}"
-            job = self._made[next(iter(sets.values())).data[0]]
+            job = self._made[next(iter(sets.values())).data[0]][0]
             self.jobs.append(replace(job, name=name, tasks=len(sets) if len(sets) > 1 else None))
             for index, (data, item) in enumerate(sets.items()):
                 whole = many or len(sets) == 1
                 self._after[script, data] = After(name) if whole else After(name, "ok", index)
-                self.experiments[name, index] = _text(item.plain)
+                self.experiments[name, index] = item.text
 
     def _script(self, item: _Planned, target: Target | None = None) -> str:
         if target is not None and item.data[0] not in self._made:
-            self._made[item.data[0]] = prepare_job(item.trial.experiment, target)
-        return repr(self._made[item.data[0]])
+            job = prepare_job(item.trial.experiment, target)
+            self._made[item.data[0]] = job, repr(job)
+        return self._made[item.data[0]][1]
 
     def after(self, item: _Planned) -> After | None:
         """What a trial waits for; None where it packs its own data."""
@@ -192,14 +193,14 @@ class _Packing:
 
 
 def _arrays(
-    needed: Sequence[_Planned], section: Sweep, shapes: Mapping[str, Job], packing: _Packing
+    needed: Sequence[_Planned], section: Sweep, shapes: Mapping[Shape, _Script], packing: _Packing
 ) -> tuple[list[Job], list[tuple[_Planned, tuple[str, int]]]]:
-    groups: dict[tuple[str, After | None], list[_Planned]] = {}
+    groups: dict[tuple[Shape, After | None], list[_Planned]] = {}
     for item in needed:
         groups.setdefault((item.shape, packing.after(item)), []).append(item)
     if section.order == "shortest":
-        groups = dict(sorted(groups.items(), key=lambda group: _size(shapes[group[0][0]])))
-    names = _names([shapes[key] for key, _ in groups])
+        groups = dict(sorted(groups.items(), key=lambda group: _size(shapes[group[0][0]].job)))
+    names = _names([shapes[key].job for key, _ in groups])
     jobs: list[Job] = []
     placed: list[tuple[_Planned, tuple[str, int]]] = []
     for name, ((key, after), items) in zip(names, groups.items(), strict=True):
@@ -207,7 +208,11 @@ def _arrays(
         if section.max_parallel and jobs:
             waits.append(After(jobs[-1].name, "any"))
         job = replace(
-            shapes[key], name=name, tasks=len(items), after=tuple(waits), max_parallel=section.max_parallel
+            shapes[key].job,
+            name=name,
+            tasks=len(items),
+            after=tuple(waits),
+            max_parallel=section.max_parallel,
         )
         jobs.append(job)
         placed += [(item, (name, index)) for index, item in enumerate(items)]

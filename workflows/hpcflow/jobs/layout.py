@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,9 @@ from hpcflow.jobs.rundir import RunDir
 from hpcflow.jobs.script import render
 from hpcflow.jobs.trials import Trials
 from hpcflow.storage.publish import publish_text
+
+# So many files are written one after another; of more, so many at once.
+FEW, AT_ONCE = 64, 8
 
 
 @dataclass(frozen=True)
@@ -31,22 +34,45 @@ class Layout:
     def write(self) -> None:
         """Write every file; the graph, which makes the folder a run, is published last. Raises SiteError."""
         try:
-            folders = {path.parent for path in self.files}
-            for job in self.graph:
-                folders.update(task.path for task in self.run.job(job))
-            # Those above first, so that most take one call. Of thousands, Path's own ways cost more than the calls.
-            for folder in sorted(map(str, folders)):
-                os.makedirs(folder, exist_ok=True)  # noqa: PTH103
-            for path, text in self.files.items():
-                with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
-                    file.write(text)
-                if path.suffix == ".sh":
-                    path.chmod(0o755)
+            # Of thousands, Path's own ways cost more than the calls. Every task has a file, so this is every folder.
+            files = {str(path): text for path, text in self.files.items()}
+            _each(_make, sorted({os.path.dirname(path) for path in files}))  # noqa: PTH120
+            _each(_write, files.items())
             publish_text(self.run.graph_file, _json(self.graph.to_json()))
         except OSError as error:
             raise SiteError(
                 f"the run directory {self.run.path} cannot be written: {error.strerror}"
             ) from None
+
+
+def _each(action: Callable[[Any], None], items: Collection[Any]) -> None:
+    """Do it to all of ``items``, of many to several at once: on shared storage each waits for a server."""
+    queue = iter(items)  # whoever is free takes the next
+
+    def work() -> None:
+        for item in queue:
+            action(item)
+
+    if len(items) <= FEW:
+        work()
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(work) for _ in range(AT_ONCE)]:
+            done.result()
+
+
+def _make(folder: str) -> None:
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+
+
+def _write(file: tuple[str, str]) -> None:
+    path, text = file
+    with open(path, "w", encoding="utf-8") as stream:  # noqa: PTH123
+        stream.write(text)
+    if path.endswith(".sh"):
+        os.chmod(path, 0o755)  # noqa: PTH101
 
 
 def lay_out(

@@ -30,6 +30,9 @@ NO_RESULT = {
     "resources": ("time", "account", "qos", "reservation", "exclude", "extra"),
     "storage": ("runs", "cache"),
 }
+# Made once: json.dumps makes one for each call that says anything else than its defaults.
+_PLAIN = json.JSONEncoder(default=str).encode
+_SORTED = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Trials:
     def to_json(self) -> str:
         """The text of trials.json: one row a line."""
         head = {"keys": self.keys, "scaling": self.scaling, "repeats": self.repeats}
-        rows = ",\n".join(json.dumps(vars(row), default=str) for row in self.rows)
+        rows = ",\n".join(_PLAIN(vars(row)) for row in self.rows)
         return f'{json.dumps(head)[:-1]}, "trials": [\n{rows}\n]}}\n'
 
 
@@ -86,14 +89,19 @@ def read(run: RunDir) -> Trials | None:
         return None
 
 
-def digest(experiment: Mapping[str, Any], launched: str) -> str:
-    """The digest of a resolved experiment (plain data) that is ``launched`` so."""
-    kept = {key: value for key, value in experiment.items() if key not in NO_RESULT[""]}
-    for section, keys in NO_RESULT.items():
-        if section and isinstance(kept.get(section), Mapping):
-            kept[section] = {key: value for key, value in kept[section].items() if key not in keys}
-    text = json.dumps([kept, launched], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def decisive(name: str, section: Any) -> str | None:
+    """What of a section (plain data) of an experiment decides a result, as text; None where nothing does."""
+    if name in NO_RESULT[""]:
+        return None
+    if name in NO_RESULT and isinstance(section, Mapping):
+        section = {key: value for key, value in section.items() if key not in NO_RESULT[name]}
+    return _SORTED(section)
+
+
+def digest(sections: Mapping[str, str | None], launched: str) -> str:
+    """The digest of a resolved experiment, by what of its sections is ``decisive``, that is ``launched`` so."""
+    kept = ", ".join(f'"{name}": {text}' for name, text in sorted(sections.items()) if text is not None)
+    return hashlib.sha256(f"[{{{kept}}}, {_SORTED(launched)}]".encode()).hexdigest()[:32]
 
 
 def done_before(folder: Path, wanted: Iterable[str]) -> dict[str, list[TrialRow]]:
