@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from hpcflow.experiment.schema import Model
 
 FLOAT = 4  # bytes
 KEPT = 4  # checkpoints at once: the last two, the best, and the one that is being written
 
 
+@functools.lru_cache(maxsize=64)  # thousands of trials share a few models
 def weights(model: Model, channels: int) -> tuple[int, int]:
     """(trainable, all) weights of the U-Net that models/unet.py builds for images of ``channels``."""
     dimensions = 3 if model.name == "unet3d" else 2
