@@ -30,10 +30,11 @@ def call(
         )  # fmt: skip
     except FileNotFoundError:
         raise SiteError(f"there is no `{argv[0]}` here (is Slurm loaded? `hpcflow doctor` tells)") from None
-    except subprocess.TimeoutExpired:
-        raise SiteError(
-            f"{argv[0]} gave no answer in {TIMEOUT_S} s (is slurmctld up?)", transient=True
-        ) from None
+    except subprocess.TimeoutExpired as error:
+        # sbatch tries again by itself, for minutes, where slurmctld holds as many jobs as MaxJobCount lets it.
+        said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else error.stderr
+        why = f" and says: {commands.refusal(said)}" if said else " (is slurmctld up?)"
+        raise SiteError(f"{argv[0]} gave no answer in {TIMEOUT_S} s{why}", transient=True) from None
     if result.returncode:
         transient = any(
             word in result.stderr for word in ("Unable to contact", "Socket timed out", "Connection refused")
