@@ -165,6 +165,29 @@ def test_a_cutoff_counts_from_the_beginning_of_the_round(cluster: Cluster, tmp_p
 
 
 @pytest.mark.slurm
+def test_who_runs_into_the_cutoff_is_refused_for_it(cluster: Cluster, tmp_path: Path) -> None:
+    """West hangs until its time limit, which is the cut-off; no job is told of when the round began."""
+    cluster.cancel_all()
+    rules = sets(rounds=1, stragglers="{policy: cutoff, after: '00:05:00', minimum: 2}")
+    run = submit(tmp_path, *rules, env=cluster.env, wait=False)
+    train, record = chunk(run, "r0001-train"), run / "jobs/r0001-train/0002/record.json"
+    _until(record.exists)
+    os.killpg(os.getpgid(json.loads(record.read_text())["pid"]), signal.SIGSTOP)
+    _until(lambda: _ended(run, "r0001-train", 0) and _ended(run, "r0001-train", 1))
+    # As if the five minutes were over for its job (Slurm looks every 30 s), and then for the round.
+    cluster.run("scontrol", "update", f"JobId={train}_2", "EndTime=now+1")
+    seen = ("squeue", "--states=all", "--noheader", "--format=%T", "--jobs", f"{train}_2")
+    _until(lambda: cluster.run(*seen).stdout.strip() == "TIMEOUT")
+    merging = chunk(run, "r0001-aggregate")
+    cluster.run("scontrol", "update", f"JobId={merging}", "StartTime=now")
+    watched = hpcflow("watch", run, env=cluster.env, timeout=300)
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    said, host = about(run, 1), json.loads(record.read_text())["host"]
+    assert (set(said["accepted"]), said["late"]) == ({"north", "south"}, [])
+    assert said["refused"] == {"west": f"its job ran into the cut-off of 00:05:00 on {host}"}
+
+
+@pytest.mark.slurm
 def test_a_chain_that_cannot_be_extended_goes_on_once_it_can(cluster: Cluster, tmp_path: Path) -> None:
     """The partition takes no jobs when round 1 is committed, and does again before round 2 is."""
     cluster.cancel_all()
