@@ -43,8 +43,10 @@ _NOTHING_WAITS = (
 class Chain(Protocol):
     """The engine's side of a running job."""
 
-    def release(self, jobs: Sequence[JobDir]) -> None:
-        """Let ``jobs`` begin without waiting for those before them. One that is not queued yet is left alone."""
+    def release(self, jobs: Sequence[JobDir], after: Sequence[JobDir] = ()) -> None:
+        """Let ``jobs`` begin without waiting for those before them, but for the end of ``after``, however that is. One
+        that is not queued yet is left alone.
+        """
 
     def begin_in(self, jobs: Sequence[JobDir], seconds: int) -> None:
         """Let ``jobs`` begin after so long, whatever they wait for then, and not before unless they are released."""
@@ -71,18 +73,22 @@ def chain(run: RunDir) -> Chain:
 class SlurmChain:
     """By scontrol, scancel and sbatch."""
 
-    def release(self, jobs: Sequence[JobDir]) -> None:
+    def release(self, jobs: Sequence[JobDir], after: Sequence[JobDir] = ()) -> None:
         """`scontrol update JobId=N Dependency= StartTime=now`."""
-        self._let_begin(jobs, "now")
+        # What has left Slurm's memory has ended: 22.05 takes its number, and then waits for nothing.
+        before = dict.fromkeys(chunk.job_id for job in after for chunk in _latest(job).values())
+        self._let_begin(jobs, "now", ":".join(["afterany", *before]) if before else "")
 
     def begin_in(self, jobs: Sequence[JobDir], seconds: int) -> None:
         """The same with a later time: Slurm itself keeps it, no process does."""
         self._let_begin(jobs, f"now+{seconds}")
 
-    def _let_begin(self, jobs: Sequence[JobDir], when: str) -> None:
+    def _let_begin(self, jobs: Sequence[JobDir], when: str, after: str = "") -> None:
         for job in jobs:
             for job_id in dict.fromkeys(chunk.job_id for chunk in _latest(job).values()):
-                self._call(["scontrol", "update", f"JobId={job_id}", "Dependency=", f"StartTime={when}"])
+                self._call(
+                    ["scontrol", "update", f"JobId={job_id}", f"Dependency={after}", f"StartTime={when}"]
+                )
 
     def cancel(self, job: JobDir, tasks: Sequence[int]) -> None:
         """One scancel."""
@@ -163,8 +169,8 @@ class SlurmChain:
 class LocalChain:
     """The local runner looks for these files whenever one of its tasks ends: this one is about to."""
 
-    def release(self, jobs: Sequence[JobDir]) -> None:
-        """A file says so."""
+    def release(self, jobs: Sequence[JobDir], after: Sequence[JobDir] = ()) -> None:
+        """A file says so. Nothing is waited for then, nor is ``after``."""
         for job in jobs:
             if job.path.is_dir():
                 publish_text(job.released, "")

@@ -258,7 +258,7 @@ ANSWERS: Mapping[str, Callable[[RoundDir, str], Path]] = {
 }
 AFTERWARDS: Mapping[str, Callable[[Here, int], None]] = {
     "begin": _release_first,
-    "train": job.release_if_complete,
+    "train": job.end_if_complete,
     "aggregate": _release_if_committed,
     "evaluate": lambda _here, _round: None,
 }

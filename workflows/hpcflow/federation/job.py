@@ -11,6 +11,7 @@ from hpcflow.engines.chain import Chain, chain
 from hpcflow.errors import HpcflowError, RunError
 from hpcflow.federation import rounds
 from hpcflow.federation.cast import BEGIN, Moulds, parse, whose
+from hpcflow.federation.concluder import AGGREGATION, claim, conclude_in_its_place, hand_over, may_conclude
 from hpcflow.federation.conclusion import conclude, nobody
 from hpcflow.federation.contribution import Contribution
 from hpcflow.federation.learners import Learner, learner
@@ -107,7 +108,7 @@ def release_first(here: Here) -> None:
 
 
 def train(here: Here) -> None:
-    """A collaborator's part. Whoever completes the quorum releases the aggregation."""
+    """A collaborator's part. Whoever completes the quorum concludes the round, or releases the aggregation."""
     plan, round, name = here.plan, parse(here.job).round, here.whose
     leads = True
     try:
@@ -122,7 +123,7 @@ def train(here: Here) -> None:
             mine.close()
     finally:  # a reason is an answer too
         if leads and not here.confined:
-            release_if_complete(here, round)
+            end_if_complete(here, round, name)
 
 
 @contextlib.contextmanager
@@ -138,16 +139,32 @@ def reported(plan: Plan, round: int, name: str) -> Iterator[None]:
         raise RunError(f"round {round}, {name}: {type(error).__name__}: {error}") from error
 
 
-def release_if_complete(here: Here, round: int) -> None:
-    """Release the aggregation once enough have answered."""
-    if Quorum(here.plan, round).complete():
-        here.chain.release(jobs_of(here.plan, round, "aggregate"))
+def end_if_complete(here: Here, round: int, name: str = "") -> None:
+    """Once enough have answered, release the aggregation; before that ``name`` concludes the round where it may."""
+    plan = here.plan
+    if not Quorum(plan, round).complete():
+        return
+    merging = jobs_of(plan, round, "aggregate")
+    if name and may_conclude(plan, round) and claim(plan, round, name):
+        if conclude_in_its_place(plan, round):
+            print(f"round {round}: committed: {summary(plan, round)}", flush=True)
+            close(here, round)
+            following = jobs_of(plan, round + 1, "train")
+            # That this round's aggregation ends well is nobody's condition any more.
+            here.chain.release(jobs_of(plan, round + 1, "aggregate"), after=[*following, *merging])
+            here.chain.release(following)
+    elif not claim(plan, round, AGGREGATION):
+        return  # somebody is at it, who releases the aggregation then
+    # One after the other: each may queue more rounds.
+    here.chain.release(merging, after=jobs_of(plan, round - 1, "aggregate"))
 
 
 def aggregate(here: Here) -> None:
-    """The end of a round: commit it, release the next one, queue one more."""
+    """The end of a round: commit it where that is not done, release the next one, queue one more."""
     plan, round, group = here.plan, parse(here.job).round, mpi_ranks()
     if group.rank == 0 and not here.confined:
+        if rounds.manifest(plan, round) is None:
+            hand_over(plan, round)
         note_lost_jobs(here, round)
     wait = nobody if here.confined else functools.partial(wait_for_another, here, round)
     committed = conclude(plan, round, group, patience_s=None, another=wait)

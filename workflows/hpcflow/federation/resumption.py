@@ -55,6 +55,7 @@ def _clear(plan: Plan, round: int, jobs: Sequence[JobDir]) -> None:
         for name in plan.participants(round):
             where.failure(name).unlink(missing_ok=True)
         where.stopped.unlink(missing_ok=True)
+        where.concluder.unlink(missing_ok=True)
     for job in jobs:
         job.released.unlink(missing_ok=True)
         if round < 1 or not job.name.startswith("r"):

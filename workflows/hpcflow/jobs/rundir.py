@@ -89,8 +89,8 @@ class RoundDir:
     """Files of one round of a federation; round 0 holds the initial model.
 
     updates/NAME.safetensors, its twin control/NAME.safetensors (SCAFFOLD's variate of that collaborator),
-    failures/NAME.json, times/NAME.json and evaluation/NAME.json are written by NAME's own job; the rest by the
-    aggregation, the manifest last: it commits the round.
+    failures/NAME.json, times/NAME.json and evaluation/NAME.json are written by NAME's own job; the rest by who
+    concludes the round, the manifest last: it commits the round.
     """
 
     path: Path
@@ -115,6 +115,11 @@ class RoundDir:
     def stopped(self) -> Path:
         """Why the round could not be committed (JSON), until it is."""
         return self.path / "stopped.json"
+
+    @property
+    def concluder(self) -> Path:
+        """Who concludes the round: `aggregate`, or the collaborator that does it in the aggregation's place."""
+        return self.path / "concluder"
 
     @property
     def updates(self) -> Path:
