@@ -43,7 +43,7 @@ class Segment:
     begins: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """Elements ``start`` to ``stop`` of a segment."""
 
@@ -61,25 +61,48 @@ class Block:
         return self.stop - self.start
 
 
+@dataclass
+class _Run:
+    """A segment in the making: its names, its first tensor in every table, and its elements so far."""
+
+    names: list[str]
+    first: list[Tensor]
+    count: int
+
+    def goes_on(self, tensors: Sequence[Tensor]) -> bool:
+        return all(
+            tensor.dtype == first.dtype and tensor.begin == first.begin + self.count * first.itemsize
+            for tensor, first in zip(tensors, self.first, strict=True)
+        )
+
+
 def segments(names: Iterable[str], views: Sequence[View], *, merge: bool = True) -> list[Segment]:
     """The segments of ``names``, in the order of the first view. All views hold them with equal shapes (checked
     before). ``merge`` False keeps a segment a tensor.
     """
-    found: list[Segment] = []
+    # Most updates of a round share one table, see tensorfile.py: each is looked at once.
+    tables = {(id(view.header.tensors), view.prefix): view for view in views}
+    numbers = {key: number for number, key in enumerate(tables)}
+    table_of = [numbers[id(view.header.tensors), view.prefix] for view in views]
+    runs: list[_Run] = []
     for name in sorted(names, key=lambda name: (views[0].tensor(name).begin, name)):
-        tensors = [view.tensor(name) for view in views]
-        dtypes = tuple(tensor.dtype for tensor in tensors)
-        begins = tuple(tensor.begin for tensor in tensors)
-        last = found[-1] if found and merge else None
-        if last and last.dtypes == dtypes:
-            ends = tuple(b + last.count * i for b, i in zip(last.begins, last.itemsizes, strict=True))
-            if begins == ends:
-                count = last.count + tensors[0].count
-                found[-1] = Segment((*last.names, name), count, dtypes, last.itemsizes, last.begins)
-                continue
-        itemsizes = tuple(tensor.itemsize for tensor in tensors)
-        found.append(Segment((name,), tensors[0].count, dtypes, itemsizes, begins))
-    return [segment for segment in found if segment.count]
+        tensors = [view.tensor(name) for view in tables.values()]
+        if merge and runs and runs[-1].goes_on(tensors):
+            runs[-1].names.append(name)
+            runs[-1].count += tensors[0].count
+        else:
+            runs.append(_Run([name], tensors, tensors[0].count))
+    return [_segment(run, [run.first[number] for number in table_of]) for run in runs if run.count]
+
+
+def _segment(run: _Run, firsts: Sequence[Tensor]) -> Segment:
+    return Segment(
+        tuple(run.names),
+        run.count,
+        tuple(tensor.dtype for tensor in firsts),
+        tuple(tensor.itemsize for tensor in firsts),
+        tuple(tensor.begin for tensor in firsts),
+    )
 
 
 def blocks(parts: Sequence[Segment], size: int) -> Iterator[Block]:
