@@ -1,6 +1,7 @@
 """Strategies against plain NumPy in float64, and what must make no difference: order, names, threads, layout."""
 
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -24,7 +25,7 @@ from hpcflow.federation.strategies.base import linear
 from hpcflow.federation.strategies.network import network, order
 from hpcflow.federation.strategies.robust import krum_scores, nearest_to_median
 from hpcflow.federation.strategies.user import LocalTensor
-from hpcflow.federation.tensorfile import publish_tensors
+from hpcflow.federation.tensorfile import TensorFile, publish_tensors
 
 SAMPLES = [3, 50, 7, 111, 20, 1, 99]
 NUMBER = len(SAMPLES)
@@ -367,6 +368,57 @@ def test_weights_as_updates(tmp_path: Path) -> None:
         assert np.allclose(array, read(tmp_path / "model")[name], rtol=1e-6, atol=1e-6)
     with pytest.raises(InputError, match="fedavgm needs deltas"):
         merge(absolute, "fedavgm", tmp_path / "x")
+
+
+@pytest.mark.parametrize("number", [1, 16, 17, 37])
+def test_one_product_and_several_are_the_mean(number: int, tmp_path: Path) -> None:
+    """Of one update, of just as many as a product takes, and of more, with weights of 0 between them: the first product
+    of a block is the sum so far, the others are added to it.
+    """
+    paths = [write(tmp_path, f"u{i}", tensors(i), 1) for i in range(number)]
+    weights = [float(i * 7 % 5) or (1.0 if number == 1 else 0.0) for i in range(number)]
+    candidates = [Candidate(path, weight=weight) for path, weight in zip(paths, weights, strict=True)]
+    for threads in (1, 3):
+        into = tmp_path / f"out{threads}"
+        aggregate(candidates, make("fedavg"), Files(into), threads=threads)
+        for name, array in read(into).items():
+            rows = np.stack([tensors(i)[name] for i in range(number)]).astype("f8")
+            exact = np.tensordot(np.asarray(weights) / sum(weights), rows, 1)
+            assert np.allclose(array, exact, rtol=2**-23, atol=1e-12), name
+
+
+def test_a_mean_of_huge_numbers_is_no_culprit(tmp_path: Path) -> None:
+    """Numbers whose squares are no float64 are finite all the same; beside a NaN only that is refused."""
+    huge = {"w": np.full(70_001, 1e200)}
+    paths = [write(tmp_path, f"u{i}", huge) for i in range(3)]
+    assert not merge(paths, "fedavg", tmp_path / "out").refused
+    assert np.array_equal(read(tmp_path / "out")["w"], huge["w"])
+    paths.append(tmp_path / "bad")
+    save_file({"w": np.where(np.arange(70_001) == 70_000, np.nan, 1e200)}, paths[-1], {"num_samples": "1"})
+    (refusal,) = merge(paths, "fedavg", tmp_path / "out", verify=False).refused
+    assert (refusal.name, refusal.reason) == ("bad", "holds NaN or an infinity in 'w'")
+    assert np.array_equal(read(tmp_path / "out")["w"], huge["w"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+def test_an_update_that_becomes_shorter_while_it_is_read_is_refused(
+    strategy: str, threads: int, updates: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was whole when it was chosen and is cut in the middle of the pass: no signal, and the others' result."""
+    original, half = TensorFile.read_bytes, updates[2].stat().st_size // 2
+
+    def cutting(file: TensorFile, view: memoryview, begin: int) -> None:
+        if file.path == updates[2] and begin + len(view) > half:
+            os.truncate(file.path, half)
+        original(file, view, begin)
+
+    monkeypatch.setattr(TensorFile, "read_bytes", cutting)
+    (refusal,) = merge(updates, strategy, tmp_path / "out", threads=threads).refused
+    assert (refusal.name, refusal.reason) == (updates[2].stem, "has become shorter while it was read")
+    monkeypatch.undo()
+    merge(updates[:2] + updates[3:], strategy, tmp_path / "others")
+    assert equal(read(tmp_path / "out"), read(tmp_path / "others"))
 
 
 def test_given_weights_replace_the_samples(updates: list[Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ that what is worked on stays in a core's own cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +20,15 @@ from hpcflow.federation.strategies.base import Called, Coordinate, Linear, Recip
 from hpcflow.federation.tensorfile import DTYPES, BadFile, TensorFile
 from hpcflow.federation.update import finite
 
-# Elements of a block of a linear kernel: 256 KiB of float32 are one read.
-BLOCK = 1 << 16
+# Elements of a block of a linear kernel: 128 KiB of float32 are one read. Shorter ones cost more in calls than they
+# save in the cache; of longer ones the rows of two threads are as large as a cache of 8 MiB that cores share.
+BLOCK = 1 << 15
+# Elements of a block that is held of every update, at most.
+HELD = 1 << 16
 # Updates that are added in one product.
 ROWS = 16
-# Elements that a product takes at once: ROWS * SUB float64 are half of a 1 MiB cache.
+# Elements that a product takes at once, a divisor of BLOCK: ROWS * SUB float64 are 512 KiB, about what a core has of
+# its own. With fewer the calls take longer than the memory.
 SUB = 1 << 12
 
 
@@ -44,7 +49,7 @@ class Scratch:
 
     def array(self, use: str, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
         """An array of ``shape`` and ``dtype`` that holds anything; the same one for the same arguments."""
-        key = (use, shape, str(dtype))
+        key = (use, shape, np.dtype(dtype))
         if key not in self._arrays:
             self._arrays[key] = np.empty(shape, dtype)
         return self._arrays[key]
@@ -97,35 +102,37 @@ class _Tiles:
 
     def __init__(self, scratch: Scratch, dtype: str, rows: int, size: int) -> None:
         raw = scratch.array("raw", (ROWS, BLOCK), DTYPES[dtype])
-        wide = scratch.array("wide", (ROWS, SUB))
-        total = scratch.array("total", (BLOCK,))
         self.rows = [raw[row, :size].view("u1").data for row in range(rows)]
+        self.wide = wide = scratch.array("wide", (ROWS, SUB))[:rows]
         # The whole width is multiplied, also where less is of use: every element is computed alike.
-        self.wide, self.part = wide[:rows], scratch.array("part", (SUB,))
-        starts = range(0, size, SUB)
-        ends = [min(size, start + SUB) for start in starts]
-        self.slices = [
-            (raw[:rows, start:end], wide[:rows, : end - start], self.part[: end - start], total[start:end])
-            for start, end in zip(starts, ends, strict=True)
-        ]
+        total, part = (scratch.array(use, (BLOCK,)).reshape(-1, SUB) for use in ("total", "part"))
+        self.slices = []
+        for number, start in enumerate(range(0, size, SUB)):
+            end = min(size, start + SUB)
+            self.slices.append((raw[:rows, start:end], wide[:, : end - start], total[number], part[number]))
 
 
 def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
     dtype, size = block.segment.dtypes[0], block.size
     members = [index for index, coefficient in enumerate(recipe.coefficients) if coefficient]
-    total = scratch.array("total", (BLOCK,))[:size]
-    total[:] = 0.0
-    for batch in _batched(members):
+    total, part = (scratch.array(use, (BLOCK,))[:size] for use in ("total", "part"))
+    if not members:
+        total[:] = 0.0
+    for number, batch in enumerate(_batched(members)):
         tiles = scratch.tiles(dtype, len(batch), size)
-        coefficients = np.array([recipe.coefficients[index] for index in batch])
+        product = np.array([recipe.coefficients[index] for index in batch]).dot
         for view, index in zip(tiles.rows, batch, strict=True):
             _read(files, index, block, view)
-        for raw, wide, part, into in tiles.slices:
+        # As few calls as can be: between them a thread holds the interpreter's lock, and to get it from another one may
+        # take as long as the call. Hence one addition a block, and none of the first product.
+        for raw, wide, first, later in tiles.slices:
             widen(raw, dtype, wide)
-            np.dot(coefficients, tiles.wide, out=tiles.part)
-            np.add(into, part, out=into)
+            product(tiles.wide, later if number else first)
+        if number:
+            np.add(total, part, total)
     total /= recipe.divisor
-    if not np.isfinite(total).all():
+    # The sum of the squares is NaN or infinite where an element is (or where it is huge): one pass, and no array.
+    if not math.isfinite(total.dot(total)) and not np.isfinite(total).all():
         again = [np.empty(size, DTYPES[dtype]) for _ in members]
         for copy, index in zip(again, members, strict=True):
             _read(files, index, block, copy.view("u1").data)
@@ -140,7 +147,7 @@ def _batched(members: Sequence[int]) -> list[Sequence[int]]:
 def _coordinate(recipe: Coordinate, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
     dtype, size, count = block.segment.dtypes[0], block.size, len(recipe.members)
     raw = scratch.array("rows", (count, block_elements(len(files))), DTYPES[dtype])[:, :size]
-    total = scratch.array("total", (BLOCK,))[:size]
+    total = scratch.array("total", (HELD,))[:size]
     for row, index in enumerate(recipe.members):
         _read(files, index, block, raw[row].view("u1").data)
     step = max(2048, min(1 << 14, (1 << 20) // count))
@@ -161,7 +168,7 @@ def block_elements(files: int) -> int:
     4 KiB of each.
     """
     fits = max(1, (4 << 20) // files)
-    return max(1 << 10, min(BLOCK, 1 << (fits.bit_length() - 1)))
+    return max(1 << 10, min(HELD, 1 << (fits.bit_length() - 1)))
 
 
 def _called(recipe: Called, files: Sequence[TensorFile], block: Block) -> Floats:

@@ -17,9 +17,9 @@ def widen(raw: NDArray[Any], dtype: str, out: Floats) -> None:
     beyond 2^53.
     """
     if dtype == "BF16":
-        np.copyto(out, (raw.astype("<u4") << 16).view("<f4"))
+        out[...] = (raw.astype("<u4") << 16).view("<f4")
     else:
-        np.copyto(out, raw, casting="unsafe")
+        out[...] = raw  # np.copyto is slower by a microsecond a call
 
 
 def narrow(values: Floats, dtype: str) -> NDArray[Any]:
