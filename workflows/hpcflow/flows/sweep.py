@@ -34,11 +34,10 @@ from hpcflow.jobs.trials import TrialRow, Trials
 DATA_SETS = 16
 # What of `training.data` the packer reads; the rest is chosen while training.
 PACKED = ("format", "phantom", "modalities", "target", "crop")
+# Sections that a task reads from its own experiment.yaml.
 IN_NO_SCRIPT = ("training", "federation", "description")
 
 Done = Callable[[Sequence[str]], Sequence[TrialRow | None]]
-
-
 # What of an experiment ends up in its script: trials with the same are one array.
 Shape = tuple[object, ...]
 
