@@ -42,14 +42,18 @@ esac
 """
 
 
+MADE_FROM = ("requirements.lock", "pyproject.toml", "workflows/hpcflow/federation/accumulator.c")
+
+
 class Checkout:
     """A copy of the scripts with a machine around it that has the stand-in Python and little else."""
 
     def __init__(self, base: Path) -> None:
         self.root = base / "it's a $(checkout)"
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        for name in ("requirements.lock", "pyproject.toml"):
-            shutil.copy(ROOT / name, self.root)
+        for name in MADE_FROM:
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.root / name)
         self.steps = base / "steps"
         self.tools = base / "tools"
         self.tools.mkdir()
@@ -99,8 +103,8 @@ def test_second_start_sets_up_nothing_and_says_nothing(checkout: Checkout) -> No
     assert checkout.ran() == ["sync", "sync", "install"]
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
-def test_a_changed_lock_is_installed(checkout: Checkout, name: str) -> None:
+@pytest.mark.parametrize("name", MADE_FROM)
+def test_what_has_changed_is_installed(checkout: Checkout, name: str) -> None:
     checkout.hpcflow()
     with (checkout.root / name).open("a") as file:
         file.write("# newer\n")

@@ -2,13 +2,16 @@
 #   is_made "$root" || make_environment "$root"
 # shellcheck shell=bash
 
-# Whether .venv is complete and belongs to this lock file, this pyproject.toml and this place. Every start pays
-# for this, so it is two short processes and no more.
+# What the environment is made from. Every start compares them, a short process for each.
+made_from=(requirements.lock pyproject.toml workflows/hpcflow/federation/accumulator.c)
+
+# Whether .venv is complete and belongs to these files and this place.
 is_made() {
-  local made=$1/.venv/.made-from
-  [[ -r $made/root && "$(<"$made/root")" == "$1" && -x $1/.venv/bin/hpcflow ]] &&
-    cmp -s -- "$1/requirements.lock" "$made/requirements.lock" &&
-    cmp -s -- "$1/pyproject.toml" "$made/pyproject.toml"
+  local made=$1/.venv/.made-from file
+  [[ -r $made/root && "$(<"$made/root")" == "$1" && -x $1/.venv/bin/hpcflow ]] || return
+  for file in "${made_from[@]}"; do
+    cmp -s -- "$1/$file" "$made/${file##*/}" || return
+  done
 }
 
 # Everything for the eye goes to stderr: stdout belongs to the command that follows.
@@ -104,7 +107,7 @@ install_all() {
   # The note of what it was made from goes last and by one rename: it is what says "finished".
   rm -rf -- "$made.new"
   mkdir -- "$made.new"
-  cp -- "$root/requirements.lock" "$root/pyproject.toml" "$made.new/"
+  cp -- "${made_from[@]/#/$root/}" "$made.new/"
   printf '%s\n' "$root" >"$made.new/root"
   mv -T -- "$made.new" "$made"
   say "done; from now on hpcflow starts at once"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcflow.federation.accumulator import add_rows
 from hpcflow.federation.blocks import Block
 from hpcflow.federation.numbers import Floats, widen
 from hpcflow.federation.strategies.base import Called, Coordinate, Linear, Recipe
@@ -21,14 +22,13 @@ from hpcflow.federation.tensorfile import DTYPES, BadFile, TensorFile
 from hpcflow.federation.update import finite
 
 # Elements of a block of a linear kernel: 128 KiB of float32 are one read. Shorter ones cost more in calls than they
-# save in the cache; of longer ones the rows of two threads are as large as a cache of 8 MiB that cores share.
+# save in the cache.
 BLOCK = 1 << 15
 # Elements of a block that is held of every update, at most.
 HELD = 1 << 16
-# Updates that are added in one product.
-ROWS = 16
-# Elements that a product takes at once, a divisor of BLOCK: ROWS * SUB float64 are 512 KiB, about what a core has of
-# its own. With fewer the calls take longer than the memory.
+# Updates that are read before they are added: 1 MiB of float32, half of what a core has of its own.
+ROWS = 8
+# Elements that a product of updates by updates takes at once. With fewer the calls take longer than the memory.
 SUB = 1 << 12
 
 
@@ -45,7 +45,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._arrays: dict[object, NDArray[Any]] = {}
-        self._tiles: dict[tuple[str, int, int], _Tiles] = {}
+        self._rows: dict[tuple[str, int], tuple[NDArray[Any], list[memoryview]]] = {}
 
     def array(self, use: str, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
         """An array of ``shape`` and ``dtype`` that holds anything; the same one for the same arguments."""
@@ -54,14 +54,16 @@ class Scratch:
             self._arrays[key] = np.empty(shape, dtype)
         return self._arrays[key]
 
-    def tiles(self, dtype: str, rows: int, size: int) -> _Tiles:
-        """The views of a linear kernel. Most blocks have one size; those of other sizes are not kept."""
-        key = (dtype, rows, size)
-        found = self._tiles.get(key)
+    def rows(self, dtype: str, size: int) -> tuple[NDArray[Any], list[memoryview]]:
+        """ROWS rows of ``size`` elements for a linear kernel, and the bytes of each. Most blocks have one size, and
+        slicing costs as much as adding a few thousand numbers.
+        """
+        found = self._rows.get((dtype, size))
         if found is None:
-            found = _Tiles(self, dtype, rows, size)
+            rows = self.array("raw", (ROWS, BLOCK), DTYPES[dtype])[:, :size]
+            found = rows, [row.view("u1").data for row in rows]
             if size == BLOCK:
-                self._tiles[key] = found
+                self._rows[dtype, size] = found
         return found
 
 
@@ -95,41 +97,18 @@ def _blame(members: Sequence[int], rows: Sequence[NDArray[Any]], block: Block, o
     return Culprits(dict.fromkeys(bad, f"holds NaN or an infinity in {name!r}{more}"))
 
 
-class _Tiles:
-    """The views that adding ``rows`` updates of a block of ``size`` elements needs, made once: slicing costs as much
-    as adding a few thousand numbers.
-    """
-
-    def __init__(self, scratch: Scratch, dtype: str, rows: int, size: int) -> None:
-        raw = scratch.array("raw", (ROWS, BLOCK), DTYPES[dtype])
-        self.rows = [raw[row, :size].view("u1").data for row in range(rows)]
-        self.wide = wide = scratch.array("wide", (ROWS, SUB))[:rows]
-        # The whole width is multiplied, also where less is of use: every element is computed alike.
-        total, part = (scratch.array(use, (BLOCK,)).reshape(-1, SUB) for use in ("total", "part"))
-        self.slices = []
-        for number, start in enumerate(range(0, size, SUB)):
-            end = min(size, start + SUB)
-            self.slices.append((raw[:rows, start:end], wide[:, : end - start], total[number], part[number]))
-
-
 def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
     dtype, size = block.segment.dtypes[0], block.size
     members = [index for index, coefficient in enumerate(recipe.coefficients) if coefficient]
-    total, part = (scratch.array(use, (BLOCK,))[:size] for use in ("total", "part"))
-    if not members:
-        total[:] = 0.0
-    for number, batch in enumerate(_batched(members)):
-        tiles = scratch.tiles(dtype, len(batch), size)
-        product = np.array([recipe.coefficients[index] for index in batch]).dot
-        for view, index in zip(tiles.rows, batch, strict=True):
+    total, wide = (scratch.array(use, (BLOCK,))[:size] for use in ("total", "wide"))
+    rows, views = scratch.rows(dtype, size)
+    total[:] = 0.0
+    for low in range(0, len(members), ROWS):
+        batch = members[low : low + ROWS]
+        for view, index in zip(views, batch, strict=False):
             _read(files, index, block, view)
-        # As few calls as can be: between them a thread holds the interpreter's lock, and to get it from another one may
-        # take as long as the call. Hence one addition a block, and none of the first product.
-        for raw, wide, first, later in tiles.slices:
-            widen(raw, dtype, wide)
-            product(tiles.wide, later if number else first)
-        if number:
-            np.add(total, part, total)
+        weights = np.array([recipe.coefficients[index] for index in batch])
+        add_rows(total, rows[: len(batch)], dtype, weights, wide)
     total /= recipe.divisor
     # The sum of the squares is NaN or infinite where an element is (or where it is huge): one pass, and no array.
     if not math.isfinite(total.dot(total)) and not np.isfinite(total).all():
@@ -138,10 +117,6 @@ def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: 
             _read(files, index, block, copy.view("u1").data)
         raise _blame(members, again, block, "the mean of finite updates is not finite")
     return total
-
-
-def _batched(members: Sequence[int]) -> list[Sequence[int]]:
-    return [members[low : low + ROWS] for low in range(0, len(members), ROWS)]
 
 
 def _coordinate(recipe: Coordinate, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
