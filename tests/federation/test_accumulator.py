@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hpcflow.federation import accumulator, native
+from hpcflow.federation.accumulator import AT_ONCE
 from hpcflow.federation.strategies.base import COEFFICIENT_BITS
 
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -38,10 +41,19 @@ def bits(total: np.ndarray[Any, np.dtype[np.float64]]) -> bytes:
     return np.where(np.isnan(total), np.nan, total).tobytes()
 
 
+@contextmanager
+def places(rows: Rows) -> Iterator[list[tuple[int, int]]]:
+    """The rows one after the other in a file, as blocks of files lie: not at a multiple of anything."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"headers" + rows.tobytes())
+        file.flush()
+        yield [(file.fileno(), 7 + index * rows.shape[1] * 4) for index in range(len(rows))]
+
+
 def added(rows: Rows, by: list[float]) -> bytes:
-    total, wide = np.zeros(rows.shape[1]), np.empty(rows.shape[1])
-    with np.errstate(invalid="ignore", over="ignore"):
-        accumulator.add_rows(total, rows, "F32", np.array(by), wide)
+    total, room = np.zeros(rows.shape[1]), np.empty(AT_ONCE * rows.shape[1], np.float32)
+    with places(rows) as where:
+        assert accumulator.add_files(total, where, by, room)
     return bits(total)
 
 
@@ -70,39 +82,43 @@ def test_compiled_it_adds_from_left_to_right(drawn: tuple[Rows, list[float]]) ->
     assert added(*drawn) == by_numpy(*drawn)
 
 
-def test_rows_may_lie_apart() -> None:
-    rows, by = spread(9, 1000)
-    wide = np.full((9, 4096), np.nan, np.float32)
-    wide[:, :1000] = rows
-    assert added(wide[:, :1000], by) == by_numpy(rows, by)
-
-
-def test_what_was_not_compiled_is_added_by_numpy_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numpy_adds_to_the_same_bits() -> None:
     rows, by = spread(21, 5000)
-    compiled = added(rows, by)
-    monkeypatch.setattr(accumulator, "compiled", lambda: None)
-    assert added(rows, by) == compiled == by_numpy(rows, by)
+    total, wide = np.zeros(5000), np.empty(5000)
+    for row, weight in zip(rows, by, strict=True):
+        accumulator.add_row(total, row, "F32", weight, wide)
+    assert bits(total) == added(rows, by) == by_numpy(rows, by)
 
 
-def test_the_processor_makes_no_difference(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_no_sum() -> None:
+    rows, by = spread(6, 100)
+    total, room = np.zeros(100), np.empty(AT_ONCE * 100, np.float32)
+    with places(rows) as where:
+        longer = [*where[:-1], (where[-1][0], where[-1][1] + 4)]
+        assert not accumulator.add_files(total, longer, by, room)
+        assert not accumulator.add_files(total, [*where[:-1], (-1, 0)], by, room)
+        assert accumulator.add_files(total, where, by, room)
+
+
+def test_without_a_compiler_there_is_no_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accumulator, "library", lambda: Path("no such file"))
+    assert accumulator.compiled.__wrapped__() is None
+
+
+def test_the_processor_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fused multiply-add, with it, and with twice as wide vectors."""
     flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[1].split("\n", 1)[0].split()
     processors = ["x86-64"]
     processors += ["x86-64-v3"] if {"avx2", "fma", "bmi2"} <= set(flags) else []
     processors += ["x86-64-v4"] if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= set(flags) else []
+    monkeypatch.setattr(accumulator, "compiled", accumulator.compiled.__wrapped__)
     rows, by = spread(23, 4099)
-    found = set()
     for processor in processors:
         library = tmp_path / f"{processor}.so"
         command = ["cc", *native.FLAGS, f"-march={processor}", "-DFOR_EVERY_PROCESSOR="]
         subprocess.run([*command, "-o", str(library), str(native.SOURCE)], check=True)
-        total, array = np.zeros(4099), np.array(by)
-        size, pointer = ctypes.c_size_t, ctypes.c_void_p
-        function = ctypes.CDLL(str(library)).add_rows
-        function.argtypes = (pointer, pointer, size, pointer, size, size)
-        function(total.ctypes.data, rows.ctypes.data, 4099, array.ctypes.data, 23, 4099)
-        found.add(total.tobytes())
-    assert found == {by_numpy(rows, by)}
+        monkeypatch.setattr(accumulator, "library", lambda found=library: found)
+        assert added(rows, by) == by_numpy(rows, by)
 
 
 def build(folder: Path, compiler: str = "cc") -> subprocess.CompletedProcess[str]:

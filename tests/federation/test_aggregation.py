@@ -406,14 +406,23 @@ def test_an_update_that_becomes_shorter_while_it_is_read_is_refused(
     strategy: str, threads: int, updates: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was whole when it was chosen and is cut in the middle of the pass: no signal, and the others' result."""
-    original, half = TensorFile.read_bytes, updates[2].stat().st_size // 2
+    original, place, half = TensorFile.read_bytes, TensorFile.place, updates[2].stat().st_size // 2
 
-    def cutting(file: TensorFile, view: memoryview, begin: int) -> None:
-        if file.path == updates[2] and begin + len(view) > half:
+    def cut(file: TensorFile, end: int) -> None:
+        if file.path == updates[2] and end > half:
             os.truncate(file.path, half)
+
+    # As it is read here, and before compiled code reads it.
+    def reading(file: TensorFile, view: memoryview, begin: int) -> None:
+        cut(file, begin + len(view))
         original(file, view, begin)
 
-    monkeypatch.setattr(TensorFile, "read_bytes", cutting)
+    def placing(file: TensorFile, begin: int) -> tuple[int, int]:
+        cut(file, begin + 4)
+        return place(file, begin)
+
+    monkeypatch.setattr(TensorFile, "read_bytes", reading)
+    monkeypatch.setattr(TensorFile, "place", placing)
     (refusal,) = merge(updates, strategy, tmp_path / "out", threads=threads).refused
     assert (refusal.name, refusal.reason) == (updates[2].stem, "has become shorter while it was read")
     monkeypatch.undo()

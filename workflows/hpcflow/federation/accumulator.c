@@ -1,11 +1,19 @@
-/* The inner loop of every weighted mean: what NumPy does in three passes (convert, multiply, add), in one.
+/* The inner loop of every weighted mean: what NumPy does in three passes (convert, multiply, add), in one, with the
+ * reads between them so that no thread waits for the interpreter's lock.
  *
  * Each element is added to in the order of the rows. The products are exact, since a weight has at most 29 significant
  * bits and a float 24, so a processor that multiplies and adds in one step gives the same bits as one that takes two.
  *
- * Compiled when hpcflow is installed (hatch_build.py), loaded by accumulator.py. Calls nothing, so it runs under the
- * C library of any image. */
+ * Compiled when hpcflow is installed (hatch_build.py), loaded by accumulator.py. It calls pread and nothing else, so it
+ * runs under the C library of any image. */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "files hold little-endian numbers"
+#endif
+
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <unistd.h>
 
 /* One binary for a cluster of several generations of nodes: the loader picks what the processor has. */
 #if defined(FOR_EVERY_PROCESSOR) /* by a test, for one processor */
@@ -14,6 +22,9 @@
 #else
 #define FOR_EVERY_PROCESSOR
 #endif
+
+/* AT_ONCE of accumulator.py. */
+#define FOUR 4
 
 FOR_EVERY_PROCESSOR
 static void add_one(double *restrict total, const float *restrict row, double weight, size_t size)
@@ -38,12 +49,35 @@ static void add_four(double *restrict total, const float *restrict a, const floa
     }
 }
 
-/* total[i] += weights[0] * rows[i] + weights[1] * rows[stride + i] + ..., from left to right, for `count` rows. */
-void add_rows(double *total, const float *rows, size_t stride, const double *weights, size_t count, size_t size)
+static bool read_whole(int file, char *into, size_t bytes, off_t at)
 {
-    size_t k = 0;
-    for (; k + 4 <= count; k += 4, rows += 4 * stride)
-        add_four(total, rows, rows + stride, rows + 2 * stride, rows + 3 * stride, weights + k, size);
-    for (; k < count; k++, rows += stride)
-        add_one(total, rows, weights[k], size);
+    while (bytes) {
+        const ssize_t got = pread(file, into, bytes, at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return false;
+        into += got, at += got, bytes -= (size_t)got;
+    }
+    return true;
+}
+
+/* total[i] += weights[0] * a[i] + weights[1] * b[i] + ..., from left to right, where a, b, ... are the `size` floats
+ * of files[0], files[1], ... from the byte offsets[0], offsets[1], ... on. `room` is for four times `size` floats.
+ * Returns false if a file could not be read; the total is of no use then. */
+bool add_files(double *total, float *room, const int *files, const long long *offsets, const double *weights,
+               size_t count, size_t size)
+{
+    for (size_t first = 0; first < count; first += FOUR) {
+        const size_t some = count - first < FOUR ? count - first : FOUR;
+        for (size_t k = 0; k < some; k++)
+            if (!read_whole(files[first + k], (char *)(room + k * size), size * sizeof *room, offsets[first + k]))
+                return false;
+        if (some == FOUR)
+            add_four(total, room, room + size, room + 2 * size, room + 3 * size, weights + first, size);
+        else
+            for (size_t k = 0; k < some; k++)
+                add_one(total, room + k * size, weights[first + k], size);
+    }
+    return true;
 }

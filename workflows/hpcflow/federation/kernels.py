@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcflow.federation.accumulator import add_rows
+from hpcflow.federation.accumulator import AT_ONCE, add_files, add_row
 from hpcflow.federation.blocks import Block
 from hpcflow.federation.numbers import Floats, widen
 from hpcflow.federation.strategies.base import Called, Coordinate, Linear, Recipe
@@ -26,8 +26,6 @@ from hpcflow.federation.update import finite
 BLOCK = 1 << 15
 # Elements of a block that is held of every update, at most.
 HELD = 1 << 16
-# Updates that are read before they are added: 1 MiB of float32, half of what a core has of its own.
-ROWS = 8
 # Elements that a product of updates by updates takes at once. With fewer the calls take longer than the memory.
 SUB = 1 << 12
 
@@ -45,7 +43,6 @@ class Scratch:
 
     def __init__(self) -> None:
         self._arrays: dict[object, NDArray[Any]] = {}
-        self._rows: dict[tuple[str, int], tuple[NDArray[Any], list[memoryview]]] = {}
 
     def array(self, use: str, shape: tuple[int, ...], dtype: Any = np.float64) -> NDArray[Any]:
         """An array of ``shape`` and ``dtype`` that holds anything; the same one for the same arguments."""
@@ -53,18 +50,6 @@ class Scratch:
         if key not in self._arrays:
             self._arrays[key] = np.empty(shape, dtype)
         return self._arrays[key]
-
-    def rows(self, dtype: str, size: int) -> tuple[NDArray[Any], list[memoryview]]:
-        """ROWS rows of ``size`` elements for a linear kernel, and the bytes of each. Most blocks have one size, and
-        slicing costs as much as adding a few thousand numbers.
-        """
-        found = self._rows.get((dtype, size))
-        if found is None:
-            rows = self.array("raw", (ROWS, BLOCK), DTYPES[dtype])[:, :size]
-            found = rows, [row.view("u1").data for row in rows]
-            if size == BLOCK:
-                self._rows[dtype, size] = found
-        return found
 
 
 def block_of(recipe: Recipe, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
@@ -100,15 +85,19 @@ def _blame(members: Sequence[int], rows: Sequence[NDArray[Any]], block: Block, o
 def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:
     dtype, size = block.segment.dtypes[0], block.size
     members = [index for index, coefficient in enumerate(recipe.coefficients) if coefficient]
-    total, wide = (scratch.array(use, (BLOCK,))[:size] for use in ("total", "wide"))
-    rows, views = scratch.rows(dtype, size)
+    weights = [recipe.coefficients[index] for index in members]
+    total = scratch.array("total", (BLOCK,))[:size]
     total[:] = 0.0
-    for low in range(0, len(members), ROWS):
-        batch = members[low : low + ROWS]
-        for view, index in zip(views, batch, strict=False):
-            _read(files, index, block, view)
-        weights = np.array([recipe.coefficients[index] for index in batch])
-        add_rows(total, rows[: len(batch)], dtype, weights, wide)
+    if members and not (dtype == "F32" and _added(total, files, members, weights, block, scratch)):
+        # Also where a file could not be read: reading it here tells why.
+        total[:] = 0.0
+        row, wide = (
+            scratch.array("row", (BLOCK,), DTYPES[dtype])[:size],
+            scratch.array("wide", (BLOCK,))[:size],
+        )
+        for index, weight in zip(members, weights, strict=True):
+            _read(files, index, block, row.view("u1").data)
+            add_row(total, row, dtype, weight, wide)
     total /= recipe.divisor
     # The sum of the squares is NaN or infinite where an element is (or where it is huge): one pass, and no array.
     if not math.isfinite(total.dot(total)) and not np.isfinite(total).all():
@@ -117,6 +106,18 @@ def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: 
             _read(files, index, block, copy.view("u1").data)
         raise _blame(members, again, block, "the mean of finite updates is not finite")
     return total
+
+
+def _added(
+    total: Floats,
+    files: Sequence[TensorFile],
+    members: Sequence[int],
+    weights: Sequence[float],
+    block: Block,
+    scratch: Scratch,
+) -> bool:
+    places = [files[index].place(block.begin(index)) for index in members]
+    return add_files(total, places, weights, scratch.array("room", (AT_ONCE * BLOCK,), np.float32))
 
 
 def _coordinate(recipe: Coordinate, files: Sequence[TensorFile], block: Block, scratch: Scratch) -> Floats:

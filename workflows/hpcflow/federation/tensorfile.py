@@ -266,6 +266,10 @@ class TensorFile:
         """Fill a contiguous ``buffer`` with the bytes of the data from ``begin`` on. Raises BadFile or OSError."""
         self._fill(buffer.view("u1").data, self.header.start + begin)
 
+    def place(self, begin: int) -> tuple[int, int]:
+        """The descriptor, and where in the file the byte ``begin`` of the data is."""
+        return self._descriptor, self.header.start + begin
+
     def read_bytes(self, view: memoryview, begin: int) -> None:
         """The same into a buffer of bytes."""
         self._fill(view, self.header.start + begin)
