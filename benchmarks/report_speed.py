@@ -77,6 +77,7 @@ def rankmap(nodes: int) -> dict[str, str]:
 
 
 def fill(task, plain: dict[str, object], nodes: int) -> None:  # type: ignore[no-untyped-def]
+    task.path.mkdir()  # as its script does
     task.experiment.write_text(json.dumps(plain, indent=1))
     record = {
         "job_id": "1", "attempt": 0, "host": "n1", "nodes": "n1", "pid": 1, "queued": LONG_AGO, "started": LONG_AGO,

@@ -84,7 +84,7 @@ def test_trials_run_are_reported_and_not_run_again(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     (run,) = (tmp_path / "runs" / "small").iterdir()
     rates = [
-        json.loads((run / f"jobs/train/{task:04d}/experiment.yaml").read_text())["training"]
+        json.loads((run / f"jobs/train/experiments/{task:04d}.yaml").read_text())["training"]
         for task in (0, 1)
     ]
     assert [rate["learning_rate"] for rate in rates] == [0.001, 0.01]

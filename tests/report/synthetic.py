@@ -105,6 +105,7 @@ def _fill(task: TaskDir, nodes: int, speed: float, waiting: float, repeat: int) 
         "event": "end", "epoch": EPOCHS, "startup_s": 12.0, "input_s": 0.05 * train_s, "cpu_s": 3.2 * nodes * wall,
         "peak_memory_mb": 1500.0 * nodes,
     }  # fmt: skip
+    task.path.mkdir(exist_ok=True)  # as its script does
     task.metrics.write_text("".join(json.dumps(line) + "\n" for line in [*lines, end]))
     record = {
         "job_id": f"{nodes}_{repeat}", "attempt": 0, "host": "n1", "nodes": "n1", "pid": 1, "queued": LONG_AGO,

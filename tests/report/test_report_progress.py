@@ -25,6 +25,8 @@ LINE = '{{"event": "epoch", "epoch": {0}, "loss": {1}, "val_dice": 0.5, "images_
 
 def array(tmp_path: Path, tasks: int) -> tuple[RunDir, JobDir]:
     run = lay(tmp_path, [training(tasks=tasks)])
+    for task in run.job("train"):
+        task.path.mkdir(exist_ok=True)  # as its script does
     return run, run.job("train")
 
 

@@ -12,14 +12,13 @@ from hpcflow.storage.publish import publish_text
 
 
 def lay_out_rounds(plan: Plan, moulds: Moulds, numbers: range) -> list[Job]:
-    """Write scripts and folders of ``numbers`` and put their jobs into the graph; those that are there already are
+    """Write the scripts of ``numbers`` and put their jobs into the graph; those that are there already are
     written again, to the same bytes. Returns the jobs, in order.
     """
     run, jobs = plan.run, []
     for mould, job in cast(moulds.moulds, plan, numbers):
         where, number = run.job(job), f"{parse(job.name).round:04d}"
-        for task in where:
-            task.path.mkdir(parents=True, exist_ok=True)
+        where.path.mkdir(parents=True, exist_ok=True)
         for name, text in job.files.items():
             publish_text(where.path / name, text.replace(NUMBER, number))
         publish_text(where.script, mould.script.replace(NUMBER, number), mode=0o755)

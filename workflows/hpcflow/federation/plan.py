@@ -14,7 +14,7 @@ from hpcflow.experiment.federation import needed, quorum, selected
 from hpcflow.experiment.schema import Collaborator, Federation
 from hpcflow.federation.seeds import sample
 from hpcflow.jobs import shell, trials
-from hpcflow.jobs.rundir import RoundDir, RunDir
+from hpcflow.jobs.rundir import RoundDir, RunDir, TaskDir
 from hpcflow.jobs.trials import TrialRow
 
 HOLDOUT = "holdout"
@@ -124,26 +124,44 @@ class Plan:
         }
 
 
-def plan_of(path: Path) -> Plan:
-    """The plan of the run at ``path``. Raises InputError where it is no federation."""
-    run = RunDir(path)
-    experiment = load_resolved(run.experiment)
+@dataclass(frozen=True)
+class Place:
+    """Where a federation lies, and its experiment: a run, or, of a trial of a sweep, its task's own folder."""
+
+    path: Path
+    experiment: Path
+
+
+def plan_of(place: Path | Place) -> Plan:
+    """The plan of the federation at ``place``, of a run its path. Raises InputError where it is none."""
+    if isinstance(place, Path):
+        place = _whole(RunDir(place))
+    run, experiment = RunDir(place.path), load_resolved(place.experiment)
     if experiment.federation is None:
         raise InputError(f"{run.name} is no federation (its flow is {experiment.flow})")
     return Plan(run, experiment)
 
 
-def places(run: RunDir) -> Iterator[tuple[TrialRow | None, Path]]:
-    """Where the federations of a run lie: of a sweep one for each trial and repeat, else the run itself."""
+def places(run: RunDir) -> Iterator[tuple[TrialRow | None, Place]]:
+    """The federations of a run: of a sweep one for each trial and repeat, else the run itself."""
     swept = trials.read(run)
     if swept is None:
-        yield None, run.path
+        yield None, _whole(run)
         return
     for row in swept.rows:
-        yield row, row.task_dir(run).path
+        yield row, place_of_trial(row.task_dir(run))
 
 
-def place_of(path: Path, job: str, task: int) -> Path:
-    """Where the federation of a task lies: in the run at ``path``, or, of a trial of a sweep, in its own folder."""
+def place_of(path: Path, job: str, task: int) -> Place:
+    """The federation of a task: the run at ``path``, or, of a trial of a sweep, its own."""
     run = RunDir(path)
-    return run.task(job, task).path if run.trials.exists() else path
+    return place_of_trial(run.task(job, task)) if run.trials.exists() else _whole(run)
+
+
+def place_of_trial(task: TaskDir) -> Place:
+    """The federation of a task that is a trial of a sweep."""
+    return Place(task.path, task.experiment)
+
+
+def _whole(run: RunDir) -> Place:
+    return Place(run.path, run.experiment)

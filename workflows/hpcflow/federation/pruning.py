@@ -34,10 +34,10 @@ def choose(run: RunDir, said: Mapping[str, int]) -> Pruned:
     has done nothing does.
     """
     found: list[Path] = []
-    for _, path in places(run):
-        if not path.is_relative_to(run.path):
+    for _, place in places(run):
+        if not place.path.is_relative_to(run.path):
             continue
-        plan = plan_of(path)
+        plan = plan_of(place)
         retention = plan.rules.retention.model_copy(update=said)
         for one in arms(plan).values() if plan.experiment.flow == "comparison" else [plan]:
             found += _of(one, retention)

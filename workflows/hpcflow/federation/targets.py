@@ -58,9 +58,9 @@ def compare(run: RunDir, metric: str, target: float) -> list[Compared]:
     where none was judged at all.
     """
     found: dict[int, tuple[Mapping[str, Any], list[Course]]] = {}
-    for row, path in places(run):
+    for row, place in places(run):
         number, values = (row.trial, row.values) if row else (1, {})
-        found.setdefault(number, (values, []))[1].append(course(plan_of(path), metric, target))
+        found.setdefault(number, (values, []))[1].append(course(plan_of(place), metric, target))
     compared = [Compared(values, courses) for values, courses in found.values()]
     if not any(course.judged for item in compared for course in item.courses):
         raise RunError(

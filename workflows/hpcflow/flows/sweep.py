@@ -3,7 +3,7 @@
 A trial is one job: a training, or a federation whose collaborators learn in turn (`execution: inprocess`), which packs
 its own data.
 
-- Trials that have the same script are one array, in the order in which they are to run; a task's own experiment.yaml
+- Trials that have the same script are one array, in the order in which they are to run; a task's own experiment
   says which trial it is. What ends up in a script is everything but `training`, `federation` and `description`.
 - One `prepare` task packs each data set that the trials need. Trials wait for the task of their own data set where
   there are few of those, else for all.
@@ -34,7 +34,7 @@ from hpcflow.jobs.trials import TrialRow, Trials
 DATA_SETS = 16
 # What of `training.data` the packer reads; the rest is chosen while training.
 PACKED = ("format", "phantom", "modalities", "target", "crop")
-# Sections that a task reads from its own experiment.yaml.
+# Sections that a task reads from its own experiment.
 IN_NO_SCRIPT = ("training", "federation", "description")
 
 Done = Callable[[Sequence[str]], Sequence[TrialRow | None]]
@@ -65,7 +65,7 @@ class _Script:
 @dataclass(frozen=True)
 class _Planned:
     trial: Trial
-    text: str  # of its experiment.yaml
+    text: str  # of its experiment, in YAML
     shape: Shape
     data: tuple[str, str]  # what packs it and what is packed
     digest: str

@@ -47,7 +47,7 @@ class Written:
 
 
 def yaml_text(sections: Mapping[str, Section]) -> str:
-    """experiment.yaml. JSON is YAML, and written 50 times as fast; a section a line is written ten times as fast as one
+    """The file. JSON is YAML, and written 50 times as fast; a section a line is written ten times as fast as one
     that is indented throughout.
     """
     lines = (f' "{name}": {section.text}' for name, section in sections.items())

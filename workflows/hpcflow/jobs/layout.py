@@ -6,7 +6,9 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -17,8 +19,8 @@ from hpcflow.jobs.script import render
 from hpcflow.jobs.trials import Trials
 from hpcflow.storage.publish import publish_text
 
-# So many files are written one after another; of more, so many at once.
-FEW, AT_ONCE = 64, 8
+# So many files are written one after another; of more, so many at once if one takes as long as a server far away.
+FEW, AT_ONCE, FAR = 64, 8, 0.0005
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Layout:
     def write(self) -> None:
         """Write every file; the graph, which makes the folder a run, is published last. Raises SiteError."""
         try:
-            # Of thousands, Path's own ways cost more than the calls. Every task has a file, so this is every folder.
+            # Of thousands, Path's own ways cost more than the calls.
             files = {str(path): text for path, text in self.files.items()}
             _each(_make, sorted({os.path.dirname(path) for path in files}))  # noqa: PTH120
             _each(_write, files.items())
@@ -46,14 +48,18 @@ class Layout:
 
 
 def _each(action: Callable[[Any], None], items: Collection[Any]) -> None:
-    """Do it to all of ``items``, of many to several at once: on shared storage each waits for a server."""
+    """Do it to all of ``items``, of many to several at once where each waits for a server; on a disk of this machine
+    they would only wait for each other.
+    """
     queue = iter(items)  # whoever is free takes the next
 
-    def work() -> None:
-        for item in queue:
+    def work(most: int | None = None) -> None:
+        for item in islice(queue, most):
             action(item)
 
-    if len(items) <= FEW:
+    start = monotonic()
+    work(FEW)
+    if len(items) <= FEW or monotonic() - start < FEW * FAR:
         work()
         return
     from concurrent.futures import ThreadPoolExecutor

@@ -3,7 +3,8 @@
 RUNS/NAME/ID/
     experiment.yaml  provenance.json  graph.json  results.csv  trials.json (sweeps)  queue.json (Slurm)
     jobs/JOB/script.sh  queued.json  rankmap.json  scheduler.log (arrays)   and, of a single job, its task's files:
-    jobs/JOB/[TASK/]experiment.yaml  out.log  record.json  metrics.jsonl  bindings/RANK.json  view/
+    jobs/JOB/[TASK/]out.log  record.json  metrics.jsonl  bindings/RANK.json  view/     TASK/ is made by the task
+    jobs/JOB/experiment.yaml  or, of an array,  jobs/JOB/experiments/TASK.yaml
     checkpoints/JOB/[TASK/]
     local.json  local.log                                      of the local engine
     [arms/ARM/]rounds/NNNN/                                    see RoundDir
@@ -32,7 +33,9 @@ def new_id(now: datetime) -> str:
 
 @dataclass(frozen=True)
 class TaskDir:
-    """Files of one task: a single job or one index of an array. It alone writes them, but for ``experiment``."""
+    """Files of one task: a single job or one index of an array. It alone writes them, but for ``experiment``; the folder
+    of an array's task is made by its script, so that submitting a thousand does not make a thousand.
+    """
 
     path: Path
     job_checkpoints: Path
@@ -48,6 +51,8 @@ class TaskDir:
     @property
     def experiment(self) -> Path:
         """The resolved experiment of this task (YAML)."""
+        if self.in_array:
+            return self.path.parent / "experiments" / f"{self.path.name}.yaml"
         return self.path / "experiment.yaml"
 
     @property

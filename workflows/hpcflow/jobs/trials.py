@@ -112,7 +112,7 @@ def done_before(folder: Path, wanted: Iterable[str]) -> dict[str, list[TrialRow]
     looked_for = set(wanted)
     found: dict[str, list[TrialRow]] = {}
     seen: set[tuple[str, str, int]] = set()
-    arrays: dict[tuple[str, str], JobDir] = {}
+    arrays: dict[tuple[str, str], tuple[JobDir, set[str]]] = {}
     for run in _runs(folder):
         trials = read(run)
         for row in trials.rows if trials else ():
@@ -121,8 +121,12 @@ def done_before(folder: Path, wanted: Iterable[str]) -> dict[str, list[TrialRow]
                 continue
             seen.add(place)
             if place[:2] not in arrays:
-                arrays[place[:2]] = row.job_dir(run)
-            task = arrays[place[:2]].task(row.task)
+                job = row.job_dir(run)
+                arrays[place[:2]] = job, _names(job.path)
+            job, begun = arrays[place[:2]]
+            task = job.task(row.task)
+            if task.in_array and task.path.name not in begun:
+                continue
             if (ended := record.read(task.record)) and ended.succeeded:
                 found.setdefault(row.digest, []).append(row)
     return found
@@ -133,6 +137,13 @@ def take(digests: Sequence[str], done: Mapping[str, Sequence[TrialRow]]) -> Iter
     left = {key: list(rows) for key, rows in done.items()}
     for key in digests:
         yield left[key].pop(0) if left.get(key) else None
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def _runs(folder: Path) -> list[RunDir]:

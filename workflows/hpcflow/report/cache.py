@@ -32,9 +32,10 @@ Stamp = list[int]
 
 @dataclass(frozen=True)
 class Kept:
-    """A row, its task's folder, the stamps of the files there that it was made of, and what was wrong in them."""
+    """A row, its task's folder and experiment, the stamps of what it was made of, and what was wrong in the files."""
 
     folder: str
+    experiment: str
     stamps: Sequence[Stamp]
     row: Mapping[str, Any]
     complaints: Sequence[str] = ()
@@ -85,8 +86,8 @@ def load(run: RunDir) -> Memory:
             return Memory()
         names = data["columns"]
         rows = {
-            key: Kept(folder, stamps, dict(zip(names, cells, strict=True)), complaints)
-            for key, (folder, stamps, cells, complaints) in data["rows"].items()
+            key: Kept(folder, experiment, stamps, dict(zip(names, cells, strict=True)), complaints)
+            for key, (folder, experiment, stamps, cells, complaints) in data["rows"].items()
         }
         return Memory(data["files"], data["stamps"], data["overridden"], data["complete"], rows)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -100,7 +101,13 @@ def save(run: RunDir, memory: Memory) -> None:
         return
     names = list(dict.fromkeys(name for kept in memory.rows.values() for name in kept.row))
     rows = {
-        key: (kept.folder, kept.stamps, [kept.row.get(name) for name in names], kept.complaints)
+        key: (
+            kept.folder,
+            kept.experiment,
+            kept.stamps,
+            [kept.row.get(name) for name in names],
+            kept.complaints,
+        )
         for key, kept in memory.rows.items()
     }
     data = {

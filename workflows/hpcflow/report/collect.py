@@ -33,9 +33,7 @@ SHARE = 1000
 """Rows for which a process of its own is worth its start (some 20 ms)."""
 
 _SOME = TaskDir(Path(), Path(), "", 0)
-_NAMES = tuple(
-    path.name for path in (_SOME.record, _SOME.metrics, _SOME.experiment)
-)  # joining paths takes longer than stat
+_NAMES = (_SOME.record.name, _SOME.metrics.name)  # joining paths takes longer than stat
 _log = logging.getLogger("hpcflow")
 _Wanted = tuple[Task, TaskStatus, Usage, Sequence[Stamp]]
 _taken: list[tuple[Reader, Sequence[_Wanted]]] = []
@@ -158,7 +156,7 @@ class Reader:
         """Whether nothing has changed since it was kept; without looking at what the run consists of."""
         memory = self._memory
         return [cache.stamp(path) for path in memory.files] == memory.stamps and all(
-            _task_stamps(kept.folder) == kept.stamps for kept in memory.rows.values()
+            _task_stamps(kept.folder, kept.experiment) == kept.stamps for kept in memory.rows.values()
         )
 
     def rows(self, overridden: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -186,7 +184,7 @@ class Reader:
         files = self._shared(everything)
         whole, mine = (
             [cache.stamp(path) for path in files],
-            [_task_stamps(str(task.dir.path)) for task in everything],
+            [_task_stamps(str(task.dir.path), str(task.dir.experiment)) for task in everything],
         )
         memory = self._memory
         held = memory.rows if (memory.files, memory.stamps) == (files, whole) else {}
@@ -247,7 +245,7 @@ class Reader:
             self._files.object(task.run.provenance), usage, self.overridden, complaints.append,
             self._federated(task),
         )  # fmt: skip
-        return Kept(str(task.dir.path), stamps, made, complaints)
+        return Kept(str(task.dir.path), str(task.dir.experiment), stamps, made, complaints)
 
     def _settings(self, task: Task) -> Settings:
         return Settings(task, self._trials, lambda: self._experiment, lambda: self._files.experiment(task))
@@ -302,8 +300,8 @@ def _read_share(start: int, end: int) -> list[Kept]:
     return [reader._read(*one) for one in wanted[start:end]]
 
 
-def _task_stamps(folder: str) -> list[Stamp]:
-    return [cache.stamp(f"{folder}/{name}") for name in _NAMES]
+def _task_stamps(folder: str, experiment: str) -> list[Stamp]:
+    return [*(cache.stamp(f"{folder}/{name}") for name in _NAMES), cache.stamp(experiment)]
 
 
 def _same(made: Mapping[str, Any], status: TaskStatus) -> bool:

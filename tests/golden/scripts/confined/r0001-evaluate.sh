@@ -25,6 +25,7 @@ fi
 export HPCFLOW_TASK=$((${SLURM_ARRAY_TASK_ID:-0} + ${1:-0}))
 printf -v HPCFLOW_TASK_DIR '%s/%04d' "$HPCFLOW_JOB_DIR" "$HPCFLOW_TASK"
 export HPCFLOW_TASK_DIR
+mkdir -p "$HPCFLOW_TASK_DIR"
 exec >>"$HPCFLOW_TASK_DIR/out.log" 2>&1
 
 # --- The record of this task: what remains when the scheduler has forgotten it. A reader sees a whole
