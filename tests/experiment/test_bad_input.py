@@ -358,6 +358,17 @@ def test_sets_are_checked_like_the_file(tmp_path: Path) -> None:
     assert result.stderr.splitlines() == [f"--set:{line}" for line in wrong.values()]
 
 
+def test_a_list_that_may_be_a_number_is_judged_as_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\nflow: federated\ntraining: {model: {name: digits}}\nfederation:\n  rounds: 1\n")
+    typo = validate(path, "--set", "federation.collaborators=[{name: b}, {name: c, resources: {acount: x}}]")
+    assert typo.stderr.splitlines() == [
+        "--set:1:60: federation.collaborators.1.resources.acount: there is no such key (did you mean `account`?)"
+    ]
+    neither = validate(path, "--set", "federation.collaborators=x")
+    assert "expected a list or a whole number, not 'x'" in neither.stderr
+
+
 def test_sets_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(HEAD)

@@ -85,6 +85,85 @@ def test_a_site_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         load(Path("a.yaml"), (), "t")
 
 
+PROFILE = """\
+name: west
+defaults:
+  resources: {partition: gpu, account: w42, time: "00:20:00"}
+  placement: {ranks_per_node: 2, cores_per_rank: 4}
+  environment: {modules: [cuda/12], variables: {KEY: west}}
+  training: {batch_size: 77}
+"""
+FEDERATION = """\
+name: a
+flow: federated
+training: {model: {name: digits}}
+federation:
+  rounds: 1
+  collaborators:
+    - {name: north}
+    - {name: west, site: west.yaml, resources: {time: "00:10:00"}, placement: {ranks_per_socket: 1}}
+"""
+
+
+@pytest.fixture
+def west(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "west.yaml").write_text(PROFILE)
+    (tmp_path / "a.yaml").write_text(FEDERATION)
+    return Path("a.yaml")
+
+
+def test_the_site_of_a_collaborator_lies_below_what_it_says_itself(west: Path) -> None:
+    experiment = load(west).experiment
+    assert experiment.federation is not None
+    north, member = experiment.federation.members
+    assert north.resources is north.placement is north.environment is None
+    assert member.resources and member.placement and member.environment
+    assert (member.resources.partition, member.resources.account) == ("gpu", "w42")
+    assert member.resources.time == "00:10:00"
+    # A count of ranks unsays that of the profile, as between any layers.
+    assert (member.placement.ranks_per_node, member.placement.ranks_per_socket) == (None, 1)
+    assert member.placement.cores_per_rank == 4
+    assert (member.environment.modules, member.environment.variables) == (("cuda/12",), {"KEY": "west"})
+    assert experiment.training.batch_size != 77
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (
+            PROFILE.replace("account", "acount"),
+            "west.yaml:3:31: federation.collaborators.1.resources.acount: there is",
+        ),
+        (PROFILE.replace("name: west\n", "name: [\n"), "west.yaml:"),
+        (None, "a.yaml:8:26: federation.collaborators.1.site: west.yaml: there is no such file"),
+    ],
+)
+def test_what_is_wrong_with_the_site_of_a_collaborator(west: Path, profile: str | None, said: str) -> None:
+    Path("west.yaml").unlink() if profile is None else Path("west.yaml").write_text(profile)
+    with pytest.raises(InputError) as caught:
+        load(west)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(said)
+
+
+def test_a_profile_that_is_not_there_is_told_where_it_was_named(west: Path) -> None:
+    west.write_text(FEDERATION.replace("west.yaml", "east"))
+    with pytest.raises(
+        InputError, match=r"^a\.yaml:8:26: federation\.collaborators\.1\.site: there is no such profile"
+    ):
+        load(west)
+
+
+@pytest.mark.parametrize("execution", ["inprocess", "allocation"])
+def test_a_collaborator_without_a_job_of_its_own_has_no_site(west: Path, execution: str) -> None:
+    west.write_text(FEDERATION + f"  execution: {execution}\n")
+    with pytest.raises(InputError) as caught:
+        load(west)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith("a.yaml:8:26: federation.collaborators.1.site: has no job of its own")
+
+
 @pytest.mark.parametrize("defaults", ["[1]", "x", "3", "~"])
 def test_defaults_of_a_site_must_be_a_section(tmp_path: Path, defaults: str) -> None:
     (tmp_path / "a.yaml").write_text(HEAD)

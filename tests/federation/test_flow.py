@@ -187,6 +187,24 @@ def test_who_runs_into_the_cutoff_is_refused_for_it(cluster: Cluster, tmp_path: 
     assert said["refused"] == {"west": f"its job ran into the cut-off of 00:05:00 on {host}"}
 
 
+def test_the_site_of_a_collaborator_is_in_its_jobs_alone(tmp_path: Path) -> None:
+    profile = "name: w\ndefaults: {resources: {partition: gpu}, environment: {variables: {KEY: west, SHARED: two}}}\n"
+    (tmp_path / "west.yaml").write_text(profile)
+    members = "[{name: north}, {name: west, site: west.yaml}, {name: south}]"
+    shared = ("--set", "environment.variables={SHARED: one, ALL: yes}")
+    run = submit(tmp_path, "--engine", "local", *shared, *sets(collaborators=members, rounds=1))
+    scripts = {path.parent.name: path.read_text() for path in run.glob("jobs/*/script.sh")}
+    assert [name for name, text in scripts.items() if "--partition=gpu" in text] == ["r0001-train-2"]
+    lines = {name: [line for line in text.splitlines() if "export" in line] for name, text in scripts.items()}
+    assert {"export KEY=west", "export SHARED=two", "export ALL=yes"} <= set(lines["r0001-train-2"])
+    assert {"export SHARED=one", "export ALL=yes"} <= set(lines["r0001-train"])
+    assert not any("KEY=" in line for line in lines["r0001-train"])
+    assert set(about(run, 1)["accepted"]) == {"north", "west", "south"}
+    # What has been resolved asks no profile again.
+    (run.parents[2] / "west.yaml").unlink()
+    assert hpcflow("fed", "status", run).returncode == 0
+
+
 @pytest.mark.slurm
 def test_a_chain_that_cannot_be_extended_goes_on_once_it_can(cluster: Cluster, tmp_path: Path) -> None:
     """The partition takes no jobs when round 1 is committed, and does again before round 2 is."""

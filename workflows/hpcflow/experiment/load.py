@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 from hpcflow.errors import InputError, Problem
 from hpcflow.experiment import overrides, site
 from hpcflow.experiment.behind import behind
-from hpcflow.experiment.document import Document, Dumper, read, shown
+from hpcflow.experiment.document import Document, Dumper, Key, read, shown
 from hpcflow.experiment.problems import SENTENCES, Marks, problems
-from hpcflow.experiment.schema import ALTERNATIVES, Experiment
+from hpcflow.experiment.schema import ALTERNATIVES, OF_ITS_OWN, Experiment
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -62,7 +62,9 @@ def load(
     merged = Document({})
     for layer in (defaults, said, flags):
         merge(merged, layer)
-    experiment, bad = check(Experiment, merged, marks := Marks(name, merged.values, merged.keys))
+    marks = Marks(name, merged.values, merged.keys)
+    found += _sites_of_collaborators(merged, marks)
+    experiment, bad = check(Experiment, merged, marks)
     # A layer that could not be read leaves keys out; what is missing then is its own affair.
     missing = SENTENCES["missing"] if unread or flags.problems else None
     found += [
@@ -87,6 +89,38 @@ def _reading(
     except InputError as error:
         found += error.problems
         return Document({}), Document({})
+
+
+def _sites_of_collaborators(experiment: Document, marks: Marks) -> list[Problem]:
+    """Lay what each collaborator says over the defaults of the profile that it names; what is wrong with those names."""
+    rules = experiment.value.get("federation")
+    members = rules.get("collaborators") if isinstance(rules, dict) else None
+    found: list[Problem] = []
+    for index, member in enumerate(members if isinstance(members, list) else ()):
+        if not isinstance(member, dict) or not isinstance(member.get("site"), str):
+            continue
+        at: Key = ("federation", "collaborators", index)
+        try:
+            _, defaults = site.load(member["site"])
+        except InputError as error:
+            # What is wrong in the profile stands there; that there is none, here.
+            found += [
+                problem if problem.line else marks.problem((*at, "site"), _missing(problem))
+                for problem in error.problems
+            ]
+            continue
+        below = Document({key: defaults.value[key] for key in OF_ITS_OWN if key in defaults.value})
+        merge(below, Document(member))
+        member.update(below.value)
+        for theirs, ours in ((defaults.values, experiment.values), (defaults.keys, experiment.keys)):
+            for key, place in theirs.items():
+                if key[0] in OF_ITS_OWN:
+                    ours.setdefault((*at, *key), place)
+    return found
+
+
+def _missing(profile: Problem) -> str:
+    return profile.message if profile.file == "--site" else f"{profile.file}: {profile.message}"
 
 
 def load_resolved(path: Path) -> Experiment:

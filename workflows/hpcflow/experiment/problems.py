@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -69,7 +69,17 @@ def _places(error: ValidationError, model: type[BaseModel]) -> dict[Key, list[di
         path = _path(item["loc"], model)
         for at, message in item.get("ctx", {}).get("complaints", [((), item["msg"])]):
             places.setdefault((*path, *at), []).append({**item, "msg": message})
-    return places
+    return {path: items for path, items in places.items() if not _another_arm_went_in(path, items, places)}
+
+
+def _another_arm_went_in(path: Key, items: Sequence[Mapping[str, Any]], places: Iterable[Key]) -> bool:
+    """Whether ``items`` are of arms that wanted no list and no mapping, and another one had something to say of what is
+    in it: the user meant that one.
+    """
+    inside = any(len(other) > len(path) and other[: len(path)] == path for other in places)
+    return inside and all(
+        item["type"].endswith("_type") and isinstance(item["input"], (list, dict)) for item in items
+    )
 
 
 class Marks:

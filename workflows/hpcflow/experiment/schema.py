@@ -397,6 +397,10 @@ def _crop_complaints(model: Model, data: Data) -> Iterator[tuple[int, str]]:
             )
 
 
+# Sections that a collaborator's jobs may have of their own.
+OF_ITS_OWN = ("resources", "placement", "environment")
+
+
 class Collaborator(Section):
     """One that trains on its own data. What it does not say is the experiment's."""
 
@@ -404,8 +408,14 @@ class Collaborator(Section):
     data: PathText | None = Field(None, description="Folder of its data set, as its jobs see it.")
     phantom: Phantom | None = Field(None, description="Phantoms of its own, instead of a data set.")
     weight: Positive | None = Field(None, description="Weight in means, instead of its number of samples.")
+    site: PathText | None = Field(
+        None,
+        description="Site profile whose defaults for resources, placement and environment hold for its jobs, below "
+        "what it says itself.",
+    )
     resources: Resources | None = Field(None, description="What its jobs ask for.")
     placement: Placement | None = Field(None, description="Its ranks and cores.")
+    environment: Environment | None = Field(None, description="What its jobs load.")
 
 
 class Federation(FederationRules):
@@ -432,7 +442,8 @@ class Federation(FederationRules):
         if self.execution == "chained" or isinstance(self.collaborators, int):
             return
         for index, member in enumerate(self.collaborators):
-            for key in ("resources", "placement"):
+            said = ("site",) if member.site else OF_ITS_OWN
+            for key in said:
                 if getattr(member, key) is not None:
                     text = f"has no job of its own with execution: {self.execution} (say chained, or leave it out)"
                     yield ("collaborators", index, key), text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -22,10 +23,11 @@ def library() -> Path:
 
 
 def build() -> Path:
-    """Compile accumulator.c with $CC or cc, beside it. Raises OSError with the compiler's words."""
+    """Compile accumulator.c with $CC, cc or gcc, beside it. Raises OSError with the compiler's words."""
     target = library()
     new = target.with_suffix(f".{os.getpid()}")
-    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, "-o", str(new), str(SOURCE)]
+    compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"  # modules of compilers often have no cc
+    command = [*shlex.split(compiler), *FLAGS, "-o", str(new), str(SOURCE)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"{shlex.join(command)}: {done.stderr.strip()}")

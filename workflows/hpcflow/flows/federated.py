@@ -13,7 +13,15 @@ from typing import TypeVar
 
 from hpcflow.errors import InputError
 from hpcflow.experiment import Experiment, Loaded, dump
-from hpcflow.experiment.schema import RANK_COUNTS, UNETS, Collaborator, Placement, Resources
+from hpcflow.experiment.schema import (
+    OF_ITS_OWN,
+    RANK_COUNTS,
+    UNETS,
+    Collaborator,
+    Environment,
+    Placement,
+    Resources,
+)
 from hpcflow.federation.cast import BEGIN, NUMBER, Mould, Moulds, cast, job_name, queued_tasks
 from hpcflow.federation.plan import Plan
 from hpcflow.flows.confinement import OWN, confined, is_confined, mounts
@@ -28,7 +36,7 @@ LEARN = "learn"
 MOULDS = "moulds.json"
 # Beyond so many queued tasks a window is kept also where the site would take more: a queue that others can read.
 MOST_QUEUED = 1000
-S = TypeVar("S", Resources, Placement)
+S = TypeVar("S", Resources, Placement, Environment)
 
 
 def federated(loaded: Loaded, target: Target) -> JobGraph:
@@ -102,17 +110,18 @@ def alike(plan: Plan) -> list[tuple[str, ...]]:
     """Collaborators whose jobs are alike, so that an array holds them."""
     groups: dict[object, list[str]] = {}
     for name, member in plan.members.items():
-        groups.setdefault((member.resources, member.placement), []).append(name)
+        own = tuple(getattr(member, key) for key in OF_ITS_OWN)  # with dicts, hence the repr
+        groups.setdefault(repr(own), []).append(name)
     return [tuple(names) for names in groups.values()]
 
 
 def of(experiment: Experiment, member: Collaborator) -> Experiment:
     """The experiment as the jobs of one collaborator see it."""
-    resources, placement = member.resources or experiment.resources, member.placement or experiment.placement
+    update = {key: getattr(member, key) or getattr(experiment, key) for key in OF_ITS_OWN}
     late = experiment.federation.stragglers if experiment.federation else None
     if late and late.policy == "cutoff" and late.after:
-        resources = resources.model_copy(update={"time": late.after})
-    return experiment.model_copy(update={"resources": resources, "placement": placement})
+        update["resources"] = update["resources"].model_copy(update={"time": late.after})
+    return experiment.model_copy(update=update)
 
 
 def _client(
@@ -213,8 +222,8 @@ def learn_job(loaded: Loaded, target: Target) -> Job:
 
 
 def settled(experiment: Experiment, absolute: Callable[[str], str]) -> Experiment:
-    """``experiment`` with paths of its federation made absolute, and of each collaborator's resources and placement
-    all keys said: those that it leaves out are the experiment's.
+    """``experiment`` with paths of its federation made absolute, and of each collaborator's own sections all keys
+    said: those that it leaves out are the experiment's. Of profiles nothing is left to be asked for.
     """
     rules = experiment.federation
     if rules is None:
@@ -232,7 +241,7 @@ def settled(experiment: Experiment, absolute: Callable[[str], str]) -> Experimen
 
 
 def _settled(experiment: Experiment, member: Collaborator, absolute: Callable[[str], str]) -> Collaborator:
-    update: dict[str, object] = {"data": absolute(member.data) if member.data else None}
+    update: dict[str, object] = {"data": absolute(member.data) if member.data else None, "site": None}
     if member.resources:
         update["resources"] = _over(experiment.resources, member.resources)
     if member.placement:
@@ -241,6 +250,10 @@ def _settled(experiment: Experiment, member: Collaborator, absolute: Callable[[s
         if said & set(RANK_COUNTS):
             below = below.model_copy(update=dict.fromkeys(RANK_COUNTS))
         update["placement"] = _over(below, member.placement)
+    if member.environment:
+        own = _over(experiment.environment, member.environment)
+        variables = {**experiment.environment.variables, **own.variables}
+        update["environment"] = own.model_copy(update={"variables": variables})
     return member.model_copy(update=update)
 
 
