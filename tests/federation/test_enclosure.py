@@ -39,7 +39,7 @@ def laid_out(folder: Path, *more: str) -> RunDir:
 
 
 def here(run: RunDir, name: str, task: int = 0) -> Here:
-    return Here(plan_of(run.path), name, task, cache=str(run.path.parents[1] / ".cache"))
+    return Here(plan_of(run), name, task, cache=str(run.path.parents[1] / ".cache"))
 
 
 def enter(there: Here, capsys: pytest.CaptureFixture[str]) -> Here:
@@ -48,7 +48,9 @@ def enter(there: Here, capsys: pytest.CaptureFixture[str]) -> Here:
     enclosure.enter(there)
     name, data, cache, _ = capsys.readouterr().out.split("\0")
     view = enclosure.enclosed(there).view
-    return dataclasses.replace(there, plan=plan_of(view), name=name, data=data, cache=cache, confined=True)
+    return dataclasses.replace(
+        there, plan=plan_of(RunDir(view)), name=name, data=data, cache=cache, confined=True
+    )
 
 
 def files(view: Path) -> set[str]:

@@ -32,14 +32,14 @@ Repeat = Annotated[int, typer.Option(metavar="N", help="Of that trial: one of it
 
 def _plan(run: RunDir, arm: str, trial: int | None, repeat: int) -> Plan:
     from hpcflow.federation.arms import arms
-    from hpcflow.federation.plan import place_of_trial, plan_of
+    from hpcflow.federation.plan import plan_of
     from hpcflow.jobs import trials
 
     swept = trials.read(run)
     if swept is None:
         if trial is not None:
             raise InputError(f"--trial {trial}: {run.name} is no sweep")
-        plan = plan_of(run.path)
+        plan = plan_of(run)
     else:
         found = {(row.trial, row.repeat): row for row in swept.rows}
         if trial is None or (trial, repeat) not in found:
@@ -48,7 +48,7 @@ def _plan(run: RunDir, arm: str, trial: int | None, repeat: int) -> Plan:
             )
             numbers = f"has trials 1 to {max(row.trial for row in swept.rows)}"
             raise InputError(f"{what}: {run.name} {numbers}, repeats 0 to {swept.repeats - 1}")
-        plan = plan_of(place_of_trial(found[trial, repeat].task_dir(run)))
+        plan = plan_of(found[trial, repeat].task_dir(run))
     if plan.experiment.flow != "comparison" and not arm:
         return plan
     there = arms(plan)

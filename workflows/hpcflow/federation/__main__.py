@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             enclosure.check_in(run, options.job)
         elif options.part not in OUTSIDE:
             check_in_job(run.job(options.job).rankmap, run.task(options.job, options.task).bindings)
-        plan = plan_of(place_of(options.run, options.job, options.task))
+        plan = plan_of(place_of(run, options.job, options.task))
         here = job.Here(
             plan,
             options.job,

@@ -47,10 +47,8 @@ def add_files(
     function = compiled()
     if function is None:
         return False
-    files, offsets = (
-        np.array([file for file, _ in places], np.intc),
-        np.array([at for _, at in places], np.int64),
-    )
+    files = np.array([file for file, _ in places], np.intc)
+    offsets = np.array([begin for _, begin in places], np.int64)
     arrays = (total, room, files, offsets, np.array(weights))
     return function(*[array.ctypes.data for array in arrays], len(places), total.size)
 

@@ -91,10 +91,8 @@ def _linear(recipe: Linear, files: Sequence[TensorFile], block: Block, scratch: 
     if members and not (dtype == "F32" and _added(total, files, members, weights, block, scratch)):
         # Also where a file could not be read: reading it here tells why.
         total[:] = 0.0
-        row, wide = (
-            scratch.array("row", (BLOCK,), DTYPES[dtype])[:size],
-            scratch.array("wide", (BLOCK,))[:size],
-        )
+        row = scratch.array("row", (BLOCK,), DTYPES[dtype])[:size]
+        wide = scratch.array("wide", (BLOCK,))[:size]
         for index, weight in zip(members, weights, strict=True):
             _read(files, index, block, row.view("u1").data)
             add_row(total, row, dtype, weight, wide)

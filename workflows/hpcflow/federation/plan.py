@@ -124,44 +124,26 @@ class Plan:
         }
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a federation lies, and its experiment: a run, or, of a trial of a sweep, its task's own folder."""
-
-    path: Path
-    experiment: Path
-
-
-def plan_of(place: Path | Place) -> Plan:
-    """The plan of the federation at ``place``, of a run its path. Raises InputError where it is none."""
-    if isinstance(place, Path):
-        place = _whole(RunDir(place))
+def plan_of(place: RunDir | TaskDir) -> Plan:
+    """The plan of the federation that lies there: a run, or, of a trial of a sweep, its task. Raises InputError where it
+    is none.
+    """
     run, experiment = RunDir(place.path), load_resolved(place.experiment)
     if experiment.federation is None:
         raise InputError(f"{run.name} is no federation (its flow is {experiment.flow})")
     return Plan(run, experiment)
 
 
-def places(run: RunDir) -> Iterator[tuple[TrialRow | None, Place]]:
-    """The federations of a run: of a sweep one for each trial and repeat, else the run itself."""
+def places(run: RunDir) -> Iterator[tuple[TrialRow | None, RunDir | TaskDir]]:
+    """Where the federations of a run lie: of a sweep one for each trial and repeat, else the run itself."""
     swept = trials.read(run)
     if swept is None:
-        yield None, _whole(run)
+        yield None, run
         return
     for row in swept.rows:
-        yield row, place_of_trial(row.task_dir(run))
+        yield row, row.task_dir(run)
 
 
-def place_of(path: Path, job: str, task: int) -> Place:
-    """The federation of a task: the run at ``path``, or, of a trial of a sweep, its own."""
-    run = RunDir(path)
-    return place_of_trial(run.task(job, task)) if run.trials.exists() else _whole(run)
-
-
-def place_of_trial(task: TaskDir) -> Place:
-    """The federation of a task that is a trial of a sweep."""
-    return Place(task.path, task.experiment)
-
-
-def _whole(run: RunDir) -> Place:
-    return Place(run.path, run.experiment)
+def place_of(run: RunDir, job: str, task: int) -> RunDir | TaskDir:
+    """Where the federation of a task lies: in its run, or, of a trial of a sweep, in its own folder."""
+    return run.task(job, task) if run.trials.exists() else run

@@ -19,7 +19,7 @@ def prepare(run: RunDir, statuses: Sequence[TaskStatus]) -> str:
     """Make ready for the engine's resume, and say where the federation goes on. Changes nothing that is committed,
     and nothing at all of a round that is still under way.
     """
-    plan = plan_of(run.path)
+    plan = plan_of(run)
     done, last = rounds.last_committed(plan), plan.rules.rounds
     chained = plan.rules.execution == "chained"
     if chained:

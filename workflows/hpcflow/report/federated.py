@@ -27,7 +27,7 @@ class Federations:
 
     @cached_property
     def _plan(self) -> Plan:
-        return plan_of(self.run.path)
+        return plan_of(self.run)
 
     @cached_property
     def _moulds(self) -> Moulds:
@@ -48,7 +48,7 @@ class Federations:
         try:
             part = parse(job)
         except ValueError:
-            return _whole(plan_of(place_of(self.run.path, job, task)))
+            return _whole(plan_of(place_of(self.run, job, task)))
         where = self._plan.round(part.round)
         if part.part == "aggregate":
             return {"round": part.round, **judged(where.evaluation(HOLDOUT))}
